@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults of our own code: never raised into the audited application, never silent.
+
+A fault is counted, logged once per place with its traceback, and shown by ``auditspan status``.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+logger = logging.getLogger("auditspan")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """All faults of one place: how often, and the last one in words (type and message, no values)."""
+
+    count: int
+    last: str
+
+
+_lock = threading.Lock()
+_faults: dict[str, Fault] = {}
+_listeners: list[Callable[[], None]] = []
+
+
+def count(where: str, error: BaseException) -> None:
+    """Count one fault of our own code.
+
+    Args:
+        where: the hook or part at fault, for example ``apscheduler: BaseExecutor.submit_job``.
+        error: what was raised. Only its type is kept: its text may hold the application's data.
+    """
+    with _lock:
+        known = _faults.get(where)
+        _faults[where] = Fault((known.count if known else 0) + 1, type(error).__name__)
+    if known is None:
+        logger.error(
+            "auditspan: a fault in '%s' was contained; the application goes on, the record of this event may be "
+            "missing. Further faults here are only counted: see `auditspan status`.",
+            where,
+            exc_info=error,
+        )
+    for listener in tuple(_listeners):
+        try:
+            listener()
+        except Exception:
+            logger.exception("auditspan: a fault could not be reported")
+
+
+def snapshot() -> dict[str, Fault]:
+    """Return a copy of all faults counted in this process, by place."""
+    with _lock:
+        return dict(_faults)
+
+
+def on_fault(listener: Callable[[], None]) -> None:
+    """Call `listener` after each counted fault (the boot uses it to publish the counts at once)."""
+    _listeners.append(listener)
+
+
+def forget() -> None:
+    """Forget the counts: a forked child starts with none of its parent's."""
+    with _lock:
+        _faults.clear()
+
+
+@contextmanager
+def contained(where: str) -> Iterator[None]:
+    """Run our own code so that no :class:`Exception` of it gets out; see :func:`count`."""
+    try:
+        yield
+    except Exception as error:
+        count(where, error)

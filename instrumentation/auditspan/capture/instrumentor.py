@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every plugin shares: dependency check, patch table, own switch, clean removal."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from opentelemetry.instrumentation.dependencies import DependencyConflictError, get_dependency_conflicts
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+
+from auditspan.capture import faults
+from auditspan.capture.hooks import Patch, apply
+from auditspan.capture.recorder import Recorder
+
+active: dict[str, str] = {}
+"""Plugins that are switched on in this process, with the libraries they wrap."""
+
+
+class AuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]
+    """Base of all plugins. A plugin names itself, its library and its patches; the rest is here.
+
+    OpenTelemetry keeps one instance per class; never subclass a concrete plugin (the instance would be shared).
+    """
+
+    name: str
+    """Short name, as in AUDITSPAN_DISABLED_PLUGINS: ``apscheduler``."""
+    dependencies: Collection[str] = ()
+    """What must be installed, as PEP 508 requirements. Empty: the standard library."""
+
+    _removals: list[Callable[[], None]]
+
+    @abstractmethod
+    def patches(self, recorder: Recorder) -> Sequence[Patch]:
+        """Return the patch table. Called once, when the library is known to be there."""
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """Return the requirements (contract of OpenTelemetry)."""
+        return self.dependencies
+
+    def _instrument(self, **kwargs: Any) -> None:
+        disabled = os.environ.get("AUDITSPAN_DISABLED_PLUGINS", "")
+        if self.name in {part.strip() for part in disabled.split(",")}:
+            return
+        # opentelemetry-instrument skips this check, so it is made here; it logs the conflict and goes on.
+        conflict = get_dependency_conflicts(self.dependencies)
+        if conflict is not None:
+            raise DependencyConflictError(conflict)
+        recorder = Recorder(type(self).__module__, _version(), kwargs.get("tracer_provider"))
+        self._removals = []
+        for patch in self.patches(recorder):
+            # One function that a newer library no longer has must not switch off the others.
+            with faults.contained(f"{self.name}: patch {patch.module}:{patch.attribute}"):
+                self._removals.append(apply(patch, self.name))
+        active[self.name] = ", ".join(self.dependencies) or "standard library"
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        for remove in reversed(getattr(self, "_removals", [])):
+            remove()
+        self._removals = []
+        active.pop(self.name, None)
+
+
+def _version() -> str:
+    from auditspan import __version__
+
+    return __version__

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Context across boundaries that OpenTelemetry does not cross by itself."""
