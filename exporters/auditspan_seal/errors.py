@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All errors that auditspan raises on purpose.
+
+::
+
+    AuditspanError
+      + FormatError            bytes that are not what they should be
+      |   + MalformedNote
+      |   + MalformedStatement
+      |   + MalformedLog
+      |   + MalformedTree
+      + KeyError_              a key that cannot be used
+      + DirectoryError         a log directory that cannot be read or written
+      + SourceError            a place to read from that does not answer or cannot be understood
+      + NotActive              auditing could not start
+"""
+
+from __future__ import annotations
+
+
+class AuditspanError(Exception):
+    """What happened, and what to do about it.
+
+    Args:
+        what: one sentence: what happened and what it means.
+        advice: one sentence: what to do.
+    """
+
+    def __init__(self, what: str, advice: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.advice = advice
+
+    def __str__(self) -> str:
+        return f"{self.what}\n  What to do: {self.advice}" if self.advice else self.what
+
+
+class FormatError(AuditspanError):
+    """Bytes that are not what they should be."""
+
+
+class MalformedNote(FormatError):
+    """Not a signed note or checkpoint (C2SP signed-note, tlog-checkpoint)."""
+
+
+class MalformedStatement(FormatError):
+    """Not a statement."""
+
+
+class MalformedLog(FormatError):
+    """Not a line of a log file or segment."""
+
+
+class MalformedTree(FormatError):
+    """Hashes that cannot belong to a tree of the given size."""
+
+
+class KeyError_(AuditspanError):
+    """A key that cannot be used: absent, unreadable, too open, of the wrong kind."""
+
+
+class DirectoryError(AuditspanError):
+    """A log directory that cannot be read or written."""
+
+
+class SourceError(AuditspanError):
+    """A place to read documents from that does not answer or cannot be understood."""
+
+
+class NotActive(AuditspanError):
+    """Auditing could not start in this process."""

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A batch: the entries that one checkpoint adds, as lines of a log file and as a checkpoint document.
+
+A log file is a sequence of batches; a batch is one line ``E <statement>`` for each entry, then one line ``C <json>``
+with the checkpoint that covers them. The JSON holds all that is needed to rebuild the tree from there: the signed
+note, the index of the first entry of the batch, the frontier of the tree before it, and the leaf hashes.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from auditspan_seal.errors import MalformedLog
+from auditspan_seal.formats import merkle
+from auditspan_seal.formats.note import Checkpoint, Note
+
+ENTRY = b"E "
+CHECKPOINT = b"C "
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a segment is in the log: bytes of its file, and its last running number."""
+
+    offset: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one checkpoint adds.
+
+    Attributes:
+        note: the signed checkpoint, verbatim.
+        first: index of the first entry of the batch.
+        frontier: frontier hashes of the tree of `first` entries, 32 bytes each.
+        leaves: leaf hashes of the entries of the batch, 32 bytes each.
+        segments: how far each segment was read when the checkpoint was made. Local bookkeeping, not evidence.
+    """
+
+    note: str
+    first: int
+    frontier: tuple[bytes, ...]
+    leaves: tuple[bytes, ...]
+    segments: dict[str, Position] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Tree size after the batch."""
+        return self.first + len(self.leaves)
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the checkpoint in the note.
+
+        Raises:
+            MalformedNote: there is none.
+        """
+        return Checkpoint.parse(Note.parse(self.note).text)
+
+    def tree(self) -> merkle.Frontier:
+        """Return the tree after the batch, rebuilt from frontier and leaf hashes.
+
+        Raises:
+            MalformedTree: the frontier does not fit `first`.
+        """
+        tree = merkle.Frontier(self.first, self.frontier)
+        for leaf in self.leaves:
+            tree.append(leaf)
+        return tree
+
+    def line(self) -> bytes:
+        """Return the line of the log file, without LF."""
+        return CHECKPOINT + orjson.dumps(
+            {
+                "note": self.note,
+                "first": self.first,
+                "frontier": join(self.frontier),
+                "leaves": join(self.leaves),
+                "segments": {name: [at.offset, at.number] for name, at in self.segments.items()},
+            }
+        )
+
+    @classmethod
+    def parse(cls, line: bytes) -> Batch:
+        """Read a ``C`` line.
+
+        Raises:
+            MalformedLog: it is not one.
+            MalformedTree: hashes of a wrong length.
+        """
+        try:
+            fields = orjson.loads(line.removeprefix(CHECKPOINT))
+        except orjson.JSONDecodeError:
+            raise MalformedLog("A checkpoint line of the log is not JSON.") from None
+        if not line.startswith(CHECKPOINT) or not isinstance(fields, dict):
+            raise MalformedLog("A line of the log is not a checkpoint line.")
+        segments = fields.get("segments")
+        if not isinstance(segments, dict):
+            raise MalformedLog("The segments of a checkpoint line are not an object.")
+        return cls(
+            note=_typed(fields, "note", str),
+            first=_typed(fields, "first", int),
+            frontier=split(_typed(fields, "frontier", str)),
+            leaves=split(_typed(fields, "leaves", str)),
+            segments={name: _position(at) for name, at in segments.items()},
+        )
+
+
+def split(text: str) -> tuple[bytes, ...]:
+    """Read concatenated hashes from base64.
+
+    Raises:
+        MalformedLog: it is not base64.
+        MalformedTree: it is not a whole number of hashes.
+    """
+    try:
+        return tuple(merkle.split_hashes(base64.b64decode(text, validate=True)))
+    except (binascii.Error, ValueError):
+        raise MalformedLog("Hashes of a checkpoint are not base64.") from None
+
+
+def join(hashes: tuple[bytes, ...]) -> str:
+    return base64.b64encode(b"".join(hashes)).decode()
+
+
+def _typed(fields: dict[str, Any], name: str, kind: type) -> Any:
+    item = fields.get(name)
+    if type(item) is not kind or (isinstance(item, int) and item < 0):
+        raise MalformedLog(f"The field {name!r} of a checkpoint line is not a {kind.__name__}.")
+    return item
+
+
+def _position(item: Any) -> Position:
+    if isinstance(item, list) and len(item) == 2 and all(type(part) is int and part >= 0 for part in item):
+        return Position(*item)
+    raise MalformedLog("A segment position of a checkpoint line is malformed.")

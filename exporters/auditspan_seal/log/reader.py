@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the log files, batch by batch, without disturbing the sequencer that writes them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from auditspan_seal.errors import DirectoryError
+from auditspan_seal.formats.batch import CHECKPOINT, ENTRY, Batch
+
+SUFFIX = ".log"
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """A place between two batches: log file name and byte offset."""
+
+    file: str = ""
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Block:
+    """A batch with its statements.
+
+    Attributes:
+        batch: the checkpoint line, parsed.
+        statements: the statements of the batch, in order.
+        after: the place after it.
+    """
+
+    batch: Batch
+    statements: list[bytes]
+    after: Cursor
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What follows the last checkpoint of a log file: a batch being written, or the remains of a crash."""
+
+    file: str
+    offset: int
+    size: int
+
+
+def files(folder: Path) -> list[str]:
+    """Return the names of the log files, in the order of their entries.
+
+    Raises:
+        DirectoryError: the folder cannot be read.
+    """
+    try:
+        return sorted(name for name in os.listdir(folder) if name.endswith(SUFFIX))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise DirectoryError(
+            f"The log folder {folder} cannot be read: {error.strerror}.", "Check its permissions."
+        ) from None
+
+
+def blocks(folder: Path, start: Cursor | None = None) -> Iterator[Block | Tail]:
+    """Read all batches from a place on; a :class:`Tail` where a file does not end with a checkpoint.
+
+    Raises:
+        DirectoryError: a file cannot be read.
+        MalformedLog: a line is neither an entry nor a checkpoint.
+    """
+    start = start or Cursor()
+    for name in files(folder):
+        if name < start.file:
+            continue
+        yield from _blocks_of(folder / name, start.offset if name == start.file else 0)
+
+
+def _blocks_of(path: Path, offset: int) -> Iterator[Block | Tail]:
+    statements: list[bytes] = []
+    begin = offset
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                offset += len(line)
+                if line.startswith(ENTRY):
+                    statements.append(line[len(ENTRY) : -1])
+                elif line.startswith(CHECKPOINT):
+                    yield Block(Batch.parse(line[:-1]), statements, Cursor(path.name, offset))
+                    statements, begin = [], offset
+                else:
+                    # A damaged line: it stands in the place of an entry, and as such it will be found.
+                    statements.append(line[:-1])
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise DirectoryError(
+            f"The log file {path} cannot be read: {error.strerror}.", "Check its permissions."
+        ) from None
+    if size > begin:
+        yield Tail(path.name, begin, size - begin)
