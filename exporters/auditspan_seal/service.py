@@ -85,11 +85,11 @@ class AuditLog:
         """Sequence and, as far as the Collector answers in time, deliver what is recorded. Idempotent."""
         with self._start_lock:
             thread, self._thread = self._thread, None
+        self._writer.close()  # first, so that the sequencer sees this segment as finished
         self._closing.set()
         self._wake.set()
         if thread is not None:
             thread.join(timeout + 5.0)
-        self._writer.close()
         self.publish_status()
 
     def flush(self, timeout: float) -> bool:

@@ -94,7 +94,7 @@ def value(item: Any, depth: int = 0) -> Any:
             return float(item)
         return {"double": "NaN" if math.isnan(item) else "Infinity" if item > 0 else "-Infinity"}
     if depth >= _MAX_DEPTH:
-        return text(str(item))[:1024]
+        return f"<{type(item).__name__} nested deeper than {_MAX_DEPTH}>"  # its text would recurse just as deep
     if isinstance(item, (bytes, bytearray)):
         return {"bytes": base64.b64encode(bytes(item)).decode()}
     if isinstance(item, Mapping):

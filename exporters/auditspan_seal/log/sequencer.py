@@ -180,10 +180,10 @@ class Sequencer:
             except FileNotFoundError:
                 continue
             if lines:
-                entries += [self._checked(name, line) for line in lines]
+                entries += [self._checked(name, at.number + i, line) for i, line in enumerate(lines, 1)]
                 positions[name] = Position(offset, at.number + len(lines))
             elif torn := self._torn_tail(name, offset):
-                entries.append(self._gap(name, torn, "The process died while it wrote this record."))
+                entries.append(self._gap(name, 0, torn, "The process died while it wrote this record."))
                 positions[name] = Position(offset + len(torn), at.number)
             if len(entries) >= BATCH_SIZE:
                 break
@@ -201,21 +201,22 @@ class Sequencer:
             file.seek(offset)
             return file.read(statements.MAX_SIZE)
 
-    def _checked(self, name: str, line: bytes) -> bytes:
+    def _checked(self, name: str, number: int, line: bytes) -> bytes:
         """Return the line if it is a statement; else an entry that says that something there was lost."""
         try:
             statements.decode(line)
         except FormatError as error:
-            return self._gap(name, line, error.what)
+            return self._gap(name, number, line, error.what)
         return line
 
-    def _gap(self, name: str, lost: bytes, reason: str) -> bytes:
+    def _gap(self, name: str, number: int, lost: bytes, reason: str) -> bytes:
         return statements.encode(
             {
                 "v": statements.VERSION,
                 "type": "gap",
                 "origin": self._directory.origin,
                 "segment": name,
+                "number": number,
                 "reason": reason,
                 "bytes": len(lost),
                 "sha256": hashlib.sha256(lost).hexdigest(),

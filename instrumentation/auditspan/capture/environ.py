@@ -44,6 +44,8 @@ def parent_context(context: Context | None = None) -> Context:
     """Return `context` or the current one; where nothing is going on in it, what the parent process handed over."""
     if context is None:
         context = otel_context.get_current()
+    if runs.is_from_outside(context):
+        return context  # a request is caused by its sender, not by what started this server
     if not trace.get_current_span(context).get_span_context().is_valid and runs.current(context) is None:
         return _process_context() or context
     return context

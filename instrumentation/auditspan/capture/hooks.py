@@ -16,6 +16,7 @@ library's exception, unchanged. A fault of the hook is contained and counted (:m
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from importlib import import_module
@@ -30,11 +31,19 @@ Hook = Generator[None, Any, None]
 
 @dataclass
 class Call:
-    """One call of a patched function. A hook may replace `args` and `kwargs` before it yields."""
+    """One call of a patched function. A hook may replace `function`, `args` and `kwargs` before it yields.
+
+    Attributes:
+        instance: the object whose method is called; None for a plain function.
+        args: positional arguments, without the instance.
+        kwargs: keyword arguments.
+        function: what is called at the yield; for the few hooks that must work inside the call and not only around it.
+    """
 
     instance: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    function: Callable[..., Any]
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         """Return an argument that may be given by position or by name."""
@@ -54,11 +63,13 @@ class Patch:
         module: module to patch, for example ``singer_sdk.tap_base``.
         attribute: function in it, for example ``Tap.sync_all``.
         hook: what runs around it.
+        lazy: patch when the application imports the module; it is then not imported for the sake of the patch alone.
     """
 
     module: str
     attribute: str
     hook: HookFunction
+    lazy: bool = False
 
 
 def apply(patch: Patch, plugin: str) -> Callable[[], None]:
@@ -75,6 +86,8 @@ def apply(patch: Patch, plugin: str) -> Callable[[], None]:
         ImportError: there is no such module.
         AttributeError: there is no such function in it.
     """
+    if patch.lazy and patch.module not in sys.modules:
+        return _apply_when_imported(patch, plugin)
     owner: Any = import_module(patch.module)
     *path, name = patch.attribute.split(".")
     for step in path:
@@ -94,6 +107,26 @@ def apply(patch: Patch, plugin: str) -> Callable[[], None]:
     return remove
 
 
+def _apply_when_imported(patch: Patch, plugin: str) -> Callable[[], None]:
+    removals: list[Callable[[], None]] = []
+    switch = _Switch()
+
+    def imported(module: Any) -> None:
+        # We are inside the application's import statement: what is wrong here is our fault and stays with us.
+        with faults.contained(f"{plugin}: patch {patch.module}:{patch.attribute}"):
+            if switch.on:
+                removals.append(apply(patch, plugin))
+
+    wrapt.register_post_import_hook(imported, patch.module)
+
+    def remove() -> None:
+        switch.on = False
+        for undo in removals:
+            undo()
+
+    return remove
+
+
 class _Switch:
     """Lets a wrapper that cannot be taken off be switched off."""
 
@@ -108,10 +141,10 @@ class _Driver:
 
     __slots__ = ("_hook", "_where", "call")
 
-    def __init__(self, hook: HookFunction, where: str, instance: Any, args: Any, kwargs: Any) -> None:
+    def __init__(self, hook: HookFunction, where: str, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> None:
         self._where = where
         self._hook: Hook | None = None
-        self.call = Call(instance, args, kwargs)
+        self.call = Call(instance, args, kwargs, wrapped)
         original = (args, dict(kwargs))
         try:
             generator = hook(self.call)
@@ -121,7 +154,8 @@ class _Driver:
             pass  # a hook that does not yield has nothing to say about this call
         except Exception as error:
             faults.count(where, error)
-            self.call.args, self.call.kwargs = original  # half-made changes are taken back
+            # Half-made changes are taken back.
+            self.call.function, (self.call.args, self.call.kwargs) = wrapped, original
 
     def returned(self, result: Any) -> None:
         if self._hook is not None:
@@ -150,9 +184,9 @@ def _sync_wrapper(hook: HookFunction, where: str, switch: _Switch) -> Any:
     def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         if not switch.on:
             return wrapped(*args, **kwargs)
-        driver = _Driver(hook, where, instance, args, kwargs)
+        driver = _Driver(hook, where, wrapped, instance, args, kwargs)
         try:
-            result = wrapped(*driver.call.args, **driver.call.kwargs)
+            result = driver.call.function(*driver.call.args, **driver.call.kwargs)
         except BaseException as error:
             driver.raised(error)
             raise
@@ -166,9 +200,9 @@ def _async_wrapper(hook: HookFunction, where: str, switch: _Switch) -> Any:
     async def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         if not switch.on:
             return await wrapped(*args, **kwargs)
-        driver = _Driver(hook, where, instance, args, kwargs)
+        driver = _Driver(hook, where, wrapped, instance, args, kwargs)
         try:
-            result = await wrapped(*driver.call.args, **driver.call.kwargs)
+            result = await driver.call.function(*driver.call.args, **driver.call.kwargs)
         except BaseException as error:
             driver.raised(error)
             raise

@@ -86,6 +86,8 @@ def ancestor(in_context: Context | None = None) -> str | None:
     value = context.get_value(_ANCESTOR_KEY, in_context)
     if isinstance(value, str):
         return value
+    if current(in_context) is None:
+        return None  # a record that names no run cannot be marked as claimed by a stranger, so it is not believed
     return _bounded(baggage.get_baggage(schema.RECORD_ID, in_context))
 
 
@@ -97,6 +99,16 @@ def with_ancestor(record_id: str, in_context: Context) -> Context:
 def trusted(in_context: Context) -> Context:
     """Mark the baggage of a context as coming from our own parent process and not from a stranger."""
     return context.set_value(_TRUSTED_KEY, True, in_context)
+
+
+def from_outside(in_context: Context) -> Context:
+    """Mark a context as that of a request from outside: its baggage is a stranger's, whatever surrounds it here."""
+    return context.set_value(_TRUSTED_KEY, False, in_context)
+
+
+def is_from_outside(in_context: Context) -> bool:
+    """Tell whether a context was marked by :func:`from_outside`."""
+    return context.get_value(_TRUSTED_KEY, in_context) is False
 
 
 def _from_baggage(in_context: Context | None) -> Run | None:

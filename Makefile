@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+# Every target does its own set-up. On a fresh machine: `make demo`, `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo demo-stack test quick check format stack stack-down clean
+
+$(STAMP): pyproject.toml instrumentation/auditspan-selfcheck.pth
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: $(STAMP)  ## run a real automation under audit, verify it, tamper with it
+	$(BIN)/auditspan demo
+
+demo-stack: $(STAMP)  ## the same through a real Collector and a real Elasticsearch
+	$(BIN)/auditspan demo --stack
+
+test: $(STAMP) check  ## everything: format, lint, types, all tests with the real backend
+	$(BIN)/python -m pytest
+
+quick: $(STAMP) check  ## the loop while working: no processes, no backend
+	$(BIN)/python -m pytest -m "not slow and not backend"
+
+check: $(STAMP)  ## format, lint and strict types in one command
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+stack: $(STAMP)  ## start a Collector and an Elasticsearch for development
+	$(BIN)/python -m auditspan.devstack up
+
+stack-down: $(STAMP)
+	$(BIN)/python -m auditspan.devstack down
+
+clean:
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Verifies from Elasticsearch documents alone: reads the sealed spans and the checkpoints back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from auditspan_seal import spans
+from auditspan_seal.errors import FormatError, SourceError
+from auditspan_seal.formats import batch as batches
+from auditspan_seal.formats.batch import Batch
+from auditspan_seal.formats.note import VerifierKey
+from auditspan_seal.verify.core import CheckpointItem, EntryItem, Verifier
+from auditspan_seal.verify.report import Code, Report
+
+INDICES = "traces-audit*.otel-*,auditspan-log*"
+PAGE = 1000  # documents per request
+_IN_FLIGHT = (Code.ENTRY_MISSING, Code.ENTRY_UNCOVERED, Code.CHECKPOINT_MISSING)
+
+
+def connect(url: str) -> Any:
+    """Make a client.
+
+    Args:
+        url: may hold user name and password; an API key comes from the environment (ELASTIC_API_KEY).
+
+    Raises:
+        SourceError: the client library is not installed, or the URL is none.
+    """
+    import os
+
+    try:
+        from elasticsearch import Elasticsearch
+    except ImportError:
+        raise SourceError(
+            "The Elasticsearch client is not installed.", "Run `pip install 'auditspan[elasticsearch]'`."
+        ) from None
+    try:
+        return Elasticsearch(url, api_key=os.environ.get("ELASTIC_API_KEY") or None, request_timeout=30, max_retries=1)
+    except ValueError as error:
+        raise SourceError(
+            f"{url!r} is not the URL of an Elasticsearch: {error}.", "Give it as http://host:9200."
+        ) from None
+
+
+def verify_elasticsearch(
+    url: str,
+    key: VerifierKey | None = None,
+    *,
+    wait: float = 15.0,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Report:
+    """Verify what is in Elasticsearch.
+
+    Args:
+        url: its URL.
+        key: the key to trust; None: the one that each log names itself.
+        wait: seconds to wait for documents in flight before something counts as missing.
+        progress: is told what is going on.
+
+    Raises:
+        SourceError: it does not answer, or not as it should.
+    """
+    client = connect(url)
+    deadline = time.monotonic() + wait
+    while True:
+        report = _verify_once(client, url, key, progress)
+        missing = [finding for finding in report.findings if finding.code in _IN_FLIGHT]
+        if not missing or time.monotonic() >= deadline:
+            return report
+        progress(f"{len(missing)} documents are not there; waiting in case they are still on their way …")
+        time.sleep(min(2.0, max(0.1, deadline - time.monotonic())))
+
+
+def _verify_once(client: Any, url: str, key: VerifierKey | None, progress: Callable[[str], None]) -> Report:
+    verifier = Verifier(_without_password(url), key)
+    for count, hit in enumerate(documents(client), 1):
+        if count % 10_000 == 0:
+            progress(f"{count} documents read …")
+        source = hit.get("_source") or {}
+        attributes = source.get("attributes") if isinstance(source, dict) else None
+        attributes = attributes if isinstance(attributes, dict) else {}
+        if attributes.get(spans.DOCUMENT) == "checkpoint":
+            verifier.add_checkpoint(_checkpoint(hit, attributes))
+        else:
+            verifier.add_entry(_entry(hit, source, attributes))
+    return verifier.finish()
+
+
+def documents(client: Any, query: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+    """Read all documents of the audit streams, at one point in time.
+
+    Args:
+        client: an Elasticsearch client.
+        query: which; default: all.
+
+    Raises:
+        SourceError: Elasticsearch does not answer, or not as it should.
+    """
+    from elasticsearch import ApiError, TransportError
+
+    try:
+        client.indices.refresh(index=INDICES, ignore_unavailable=True, allow_no_indices=True)
+        pit = client.open_point_in_time(index=INDICES, keep_alive="5m", ignore_unavailable=True)["id"]
+        after = None
+        try:
+            while True:
+                page = client.search(
+                    pit={"id": pit, "keep_alive": "5m"},
+                    query=query or {"match_all": {}},
+                    sort=[{"_shard_doc": "asc"}],
+                    size=PAGE,
+                    search_after=after,
+                    track_total_hits=False,
+                )
+                hits = page["hits"]["hits"]
+                yield from hits
+                if len(hits) < PAGE:
+                    return
+                after, pit = hits[-1]["sort"], page["pit_id"]
+        finally:
+            client.close_point_in_time(id=pit)
+    except ApiError as error:
+        if error.status_code == 404:
+            return  # no such stream yet: nothing was ever delivered
+        raise SourceError(
+            f"Elasticsearch refused to be read: HTTP {error.status_code}, {error.message}.",
+            "Check the credentials: reading needs the privileges `read` and `view_index_metadata` on "
+            f"{INDICES} (reference: collector-config/README.md).",
+        ) from None
+    except TransportError as error:
+        raise SourceError(
+            f"Elasticsearch does not answer: {error.message.splitlines()[0]}.",
+            "Check the URL given to --elasticsearch and that the server is up (GET /_cluster/health).",
+        ) from None
+
+
+def _checkpoint(hit: dict[str, Any], attributes: dict[str, Any]) -> CheckpointItem:
+    origin = str(attributes.get(spans.ORIGIN))
+    try:
+        first = attributes.get(spans.FIRST)
+        batch = Batch(
+            note=str(attributes.get(spans.NOTE)),
+            first=first if isinstance(first, int) and first >= 0 else -1,
+            frontier=batches.split(str(attributes.get(spans.FRONTIER) or "")),
+            leaves=batches.split(str(attributes.get(spans.LEAVES) or "")),
+        )
+        origin = batch.checkpoint().origin
+    except FormatError as error:
+        return CheckpointItem(origin, None, hit["_id"], error.what)
+    return CheckpointItem(origin, batch, hit["_id"])
+
+
+def _entry(hit: dict[str, Any], source: dict[str, Any], attributes: dict[str, Any]) -> EntryItem:
+    statement = attributes.get(spans.STATEMENT)
+    origin, index = attributes.get(spans.ORIGIN), attributes.get(spans.INDEX)
+    return EntryItem(
+        statement=statement.encode("utf-8", "replace") if isinstance(statement, str) else None,
+        origin=origin if isinstance(origin, str) else None,
+        index=index if isinstance(index, int) and not isinstance(index, bool) else None,
+        document=source,
+        document_id=hit["_id"],
+        container=hit["_index"],
+    )
+
+
+def _without_password(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``auditspan``. One module per verb; every error is one message and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from auditspan_seal.errors import AuditspanError
+
+from auditspan import __version__
+
+USAGE_ERROR = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: without the program name; default: those of the process.
+
+    Returns:
+        The exit code: 0 all is well; 2 wrong usage or a source that cannot be read; the verbs document their own.
+    """
+    from auditspan.cli import agent, demo, runs, status, verify
+
+    parser = argparse.ArgumentParser(
+        prog="auditspan",
+        description="Signed, tamper-evident audit spans for automations.",
+        epilog="Start your program under `opentelemetry-instrument` to have it audited; no code changes.",
+    )
+    parser.add_argument("--version", action="version", version=f"auditspan {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for module in (demo, status, verify, runs, agent):
+        module.register(verbs)
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except AuditspanError as error:
+        print(f"auditspan: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        print("auditspan: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output is gone (`| head`); the interpreter must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

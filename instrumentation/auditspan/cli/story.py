@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records as stories: what happened in a run, as a timeline that a person can read."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from auditspan_seal.errors import FormatError
+from auditspan_seal.formats import statement as statements
+from auditspan_seal.log import reader
+from auditspan_seal.log.directory import Directory
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from auditspan import schema
+
+_OUTCOME = {"success": "[green]✓ success[/]", "failure": "[red]✗ failure[/]"}
+_DETAILS = (
+    (schema.WEBHOOK_DELIVERY_ID, "delivery"),
+    (schema.WEBHOOK_SIGNATURE_VERIFIED, "signature verified"),
+    (schema.WEBHOOK_EVENT_TYPE, "event"),
+    (schema.HTTP_STATUS, "answered"),
+    (schema.TASK_TRIGGER_RULE, "job trigger"),
+    (schema.CONNECTOR_STREAM, "stream"),
+    (schema.CONNECTOR_ROWS_READ, "rows read"),
+    (schema.CONNECTOR_ROWS_WRITTEN, "rows written"),
+    (schema.CONNECTOR_BOOKMARK_BEFORE, "bookmark before"),
+    (schema.CONNECTOR_BOOKMARK_AFTER, "bookmark after"),
+    (schema.ERROR_TYPE, "error"),
+    (schema.RATIONALE, "rationale"),
+)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One audit record, read from its statement."""
+
+    fields: dict[str, Any]
+    attributes: dict[str, Any]
+
+    def get(self, name: str) -> str:
+        """Return an attribute as text; empty if it is not there."""
+        item = self.attributes.get(name)
+        return "" if item is None else str(item)
+
+    @property
+    def start(self) -> int:
+        """Begin, nanoseconds since the epoch."""
+        return int(self.fields["start"])
+
+    @property
+    def end(self) -> int:
+        """End, nanoseconds since the epoch."""
+        return int(self.fields["end"])
+
+
+def record_of(statement: bytes) -> Record | None:
+    """Read a statement; None if it is no audit span."""
+    try:
+        fields = statements.decode(statement)
+        if fields["type"] != "span":
+            return None
+        return Record(fields, {name: statements.plain(item) for name, item in fields["attributes"].items()})
+    except (FormatError, KeyError):
+        return None
+
+
+def from_directory(directory: Directory) -> Iterator[Record]:
+    """Read the records of a log directory."""
+    for block in reader.blocks(directory.log):
+        if isinstance(block, reader.Block):
+            yield from filter(None, map(record_of, block.statements))
+
+
+def from_elasticsearch(url: str) -> Iterator[Record]:
+    """Read the records in Elasticsearch."""
+    from auditspan_seal.spans import STATEMENT
+    from auditspan_seal.verify.elasticsearch import connect, documents
+
+    for hit in documents(connect(url)):
+        statement = hit.get("_source", {}).get("attributes", {}).get(STATEMENT)
+        record = record_of(statement.encode("utf-8", "replace")) if isinstance(statement, str) else None
+        if record is not None:
+            yield record
+
+
+def by_run(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Group records by run, each run in the order of begin, runs in the order of their first record."""
+    runs: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        runs[record.get(schema.RUN_ID)].append(record)
+    for found in runs.values():
+        found.sort(key=lambda record: (record.start, -record.end))
+    return dict(sorted(runs.items(), key=lambda item: item[1][0].start))
+
+
+def outcome_of(records: list[Record]) -> str:
+    """Return how a run ended: failure if any of its records failed."""
+    outcomes = {record.get(schema.OUTCOME) for record in records}
+    return next((name for name in ("failure", "unknown") if name in outcomes), "success")
+
+
+def clock(nanoseconds: int) -> str:
+    """Return a time of day, UTC, with milliseconds."""
+    return dt.datetime.fromtimestamp(nanoseconds / 1e9, tz=dt.timezone.utc).strftime("%H:%M:%S.%f")[:-3]
+
+
+def show_run(run_id: str, records: list[Record], console: Console) -> None:
+    """Print one run as a timeline."""
+    first = records[0]
+    processes = {(r.fields["resource"]["attributes"].get("service.instance.id"), r.fields["segment"]) for r in records}
+    day = dt.datetime.fromtimestamp(first.start / 1e9, tz=dt.timezone.utc).strftime("%Y-%m-%d")
+    console.print(f"[bold]Run {escape(run_id)}[/]")
+    console.print(
+        f"  workflow {escape(first.get(schema.WORKFLOW_NAME))} · "
+        f"triggered by {escape(first.get(schema.TRIGGER_TYPE))}: "
+        f"[bold]{escape(first.get(schema.TRIGGER_RULE))}[/]"
+    )
+    took = (max(record.end for record in records) - first.start) / 1e9
+    traces = ", ".join(sorted({str(r.fields["trace_id"]) for r in records}))
+    console.print(
+        f"  {len(records)} records in {len(processes)} processes · {took:.2f} s · {day} UTC · trace {traces}",
+        style="dim",
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("when", "what", "on what", "who", "which version", "took", "outcome"):
+        table.add_column(name, style="" if name in ("what", "on what", "outcome") else "dim", no_wrap=name != "on what")
+    depth: dict[str, int] = {}
+    for record in records:
+        level = depth.get(record.get(schema.PARENT_RECORD_ID), -1) + 1
+        depth[record.get(schema.RECORD_ID)] = level
+        indent = "  " * max(0, level - 1) + ("└ " if level else "")
+        version = record.get(schema.SCRIPT_VERSION)
+        table.add_row(
+            clock(record.start),
+            f"{indent}[bold]{escape(record.get(schema.ACTION))}[/]",
+            escape(f"{record.get(schema.TARGET_TYPE)} {record.get(schema.TARGET_ID)}"),
+            escape(f"{record.get(schema.ACTOR_TYPE)} {record.get(schema.ACTOR_ID)}"),
+            escape(version if len(version) <= 20 else f"{version[:19]}…"),
+            f"{(record.end - record.start) / 1e6:.0f} ms",
+            _OUTCOME.get(record.get(schema.OUTCOME), escape(record.get(schema.OUTCOME))),
+        )
+        details = [f"{label} {escape(record.get(name))}" for name, label in _DETAILS if record.get(name)]
+        if details:
+            table.add_row("", "", f"[dim]{' · '.join(details)}[/]")
+    console.print(table)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Imports go one way (docs/decisions/0001): capture never sees the seal, the seal never sees the plugins."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = {"auditspan": ROOT / "instrumentation" / "auditspan", "auditspan_seal": ROOT / "exporters" / "auditspan_seal"}
+
+# module prefix -> what it may import of ours (itself is always allowed). The longest matching prefix decides.
+MAY_IMPORT = {
+    "auditspan": (),
+    "auditspan.schema": (),
+    "auditspan.selfcheck": (),
+    "auditspan.capture": ("auditspan", "auditspan.schema"),
+    "auditspan.runners": ("auditspan.schema", "auditspan.capture"),
+    "auditspan.connectors": ("auditspan.schema", "auditspan.capture"),
+    "auditspan.webhooks": ("auditspan.schema", "auditspan.capture"),
+    "auditspan.propagation": ("auditspan.schema", "auditspan.capture"),
+    "auditspan.devstack": ("auditspan",),
+    # the two composition roots
+    "auditspan.boot": ("auditspan.selfcheck", "auditspan.capture", "auditspan_seal"),
+    "auditspan.cli": ("auditspan", "auditspan.schema", "auditspan.devstack", "auditspan_seal"),
+    # the seal, lowest layer first
+    "auditspan_seal.errors": (),
+    "auditspan_seal.formats": ("auditspan_seal.errors",),
+    "auditspan_seal.keys": ("auditspan_seal.errors", "auditspan_seal.formats"),
+    "auditspan_seal.log": ("auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.keys"),
+    "auditspan_seal.spans": ("auditspan_seal.errors", "auditspan_seal.formats"),
+    "auditspan_seal.ship": ("auditspan_seal.errors", "auditspan_seal.spans", "auditspan_seal.log"),
+    "auditspan_seal.service": (
+        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.spans", "auditspan_seal.log",
+        "auditspan_seal.ship",
+    ),
+    "auditspan_seal.processor": ("auditspan_seal.service",),
+    "auditspan_seal.verify": (
+        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.keys", "auditspan_seal.log",
+        "auditspan_seal.spans", "auditspan_seal.ship",
+    ),
+    "auditspan_seal": (),
+}  # fmt: skip
+
+PURE = ("auditspan.schema", "auditspan_seal.formats", "auditspan_seal.errors")
+NO_IO = {"os", "io", "pathlib", "socket", "subprocess", "time", "random", "secrets", "threading", "fcntl", "tempfile"}
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for package, folder in SOURCES.items():
+        for path in sorted(folder.rglob("*.py")):
+            parts = [package, *path.relative_to(folder).with_suffix("").parts]
+            if parts[-1] == "__init__":
+                parts.pop()
+            yield ".".join(parts), ast.parse(path.read_text())
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide the direction"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def layer(module: str) -> str:
+    return max((p for p in MAY_IMPORT if module == p or module.startswith(p + ".")), key=len)
+
+
+def ours(name: str) -> bool:
+    return name.partition(".")[0] in SOURCES
+
+
+KNOWN = {name for name, _ in modules()}
+
+
+@pytest.mark.parametrize(("module", "tree"), list(modules()), ids=lambda item: item if isinstance(item, str) else "")
+def test_imports_go_one_way(module: str, tree: ast.Module) -> None:
+    own = layer(module)
+    for name in imports(tree):
+        if not ours(name) or name not in KNOWN:
+            continue  # a name inside a module is judged by the module
+        target = layer(name)
+        if target == own or name in ("auditspan", "auditspan_seal"):
+            continue
+        allowed = MAY_IMPORT[own]
+        assert any(name == a or name.startswith(a + ".") for a in allowed), f"{module} may not import {name}"
+
+
+@pytest.mark.parametrize(("module", "tree"), list(modules()), ids=lambda item: item if isinstance(item, str) else "")
+def test_pure_layers_do_no_io(module: str, tree: ast.Module) -> None:
+    if layer(module) in PURE:
+        assert not {name.partition(".")[0] for name in imports(tree)} & NO_IO
+
+
+def test_the_rules_name_every_module() -> None:
+    for name in KNOWN - {"auditspan", "auditspan_seal"}:
+        assert layer(name) not in ("auditspan", "auditspan_seal"), f"say in MAY_IMPORT what {name} may import"
+
+
+def test_modules_can_be_read_in_one_sitting() -> None:
+    for package, folder in SOURCES.items():
+        for path in folder.rglob("*.py"):
+            lines = len(path.read_text().splitlines())
+            assert lines <= 400, f"{package}: {path.name} has {lines} lines; split it"
