@@ -4,20 +4,20 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given
-from hypothesis import strategies as st
-
 from auditspan_seal.errors import FormatError, MalformedNote, MalformedStatement
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.batch import Batch
 from auditspan_seal.formats.merkle import EMPTY_ROOT, Frontier, leaf_hash, node_hash
 from auditspan_seal.formats.note import Checkpoint, Note, VerifierKey
 from auditspan_seal.keys import KeyFileSigner, sign_checkpoint
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 def recursive_root(leaves: list[bytes]) -> bytes:
@@ -76,7 +76,7 @@ def test_a_checkpoint_comes_back() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "a\n1\n", "a\n01\nAAAA\n", "a\n-1\nAAAA\n", "a\n١\nAAAA\n", "a\n1\nAAAA\n", "\n1\n" + "A" * 43 + "=\n",
+        "", "a\n1\n", "a\n01\nAAAA\n", "a\n-1\nAAAA\n", "a\n\u0661\nAAAA\n", "a\n1\nAAAA\n", "\n1\n" + "A" * 43 + "=\n",
         "a\n1\n" + "A" * 42 + "B=\n",
     ],
 )  # fmt: skip
@@ -88,10 +88,8 @@ def test_a_malformed_checkpoint_is_refused(text: str) -> None:
 @given(st.text() | st.text(alphabet="—abc+ \n\t=AB1\x00\u2028"))
 def test_only_typed_errors_leave_the_text_parsers(text: str) -> None:
     for parse in (Note.parse, Checkpoint.parse, VerifierKey.parse):
-        try:
+        with contextlib.suppress(FormatError):
             parse(text)
-        except FormatError:
-            pass
 
 
 json_values: Any = st.recursive(
@@ -104,10 +102,8 @@ json_values: Any = st.recursive(
 @given(st.binary() | st.builds(lambda b: b'{"v":1,"type":"span",' + b, st.binary()))
 def test_only_typed_errors_leave_the_byte_parsers(data: bytes) -> None:
     for parse in (statements.decode, Batch.parse, lambda raw: Batch.parse(b"C " + raw)):
-        try:
+        with contextlib.suppress(FormatError):
             parse(data)
-        except FormatError:
-            pass
 
 
 def same(one: Any, other: Any) -> bool:

@@ -186,18 +186,18 @@ class _Log:
         self._check_signatures(entries.get(0))
         if self._tree.size == 0 and not self._notes:
             self._verifier._find(Code.NO_CHECKPOINT, "No checkpoint of this log could be used.", self.origin)
-        for index in self.leaves.values():
-            if index not in entries:
-                self._verifier._find(
-                    Code.ENTRY_MISSING,
-                    f"The record at index {index} is signed for but not there: its document was deleted.",
-                    self.origin,
-                    index,
-                )
+        missing = [index for index in self.leaves.values() if index not in entries]
+        for index in missing:
+            self._verifier._find(
+                Code.ENTRY_MISSING,
+                f"The record at index {index} is signed for but not there: its document was deleted.",
+                self.origin,
+                index,
+            )
         streams: dict[str, set[int]] = defaultdict(set)
         for index, item in sorted(entries.items()):
             self._judge_entry(index, item, streams)
-        if not self._unproven:
+        if not missing and not self._unproven:  # else the numbers of what is missing would be missing too
             for stream, numbers in streams.items():
                 for number in sorted(set(range(1, max(numbers) + 1)) - numbers)[:100]:
                     self._verifier._find(

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The log on disk: restarts, crashes, forks, several writers, one sequencer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from auditspan_seal.errors import DirectoryError
+from auditspan_seal.formats import statement as statements
+from auditspan_seal.formats.note import Note, VerifierKey
+from auditspan_seal.log import reader, segment
+from auditspan_seal.log.directory import Directory, open_directory
+from auditspan_seal.log.sequencer import Sequencer
+from auditspan_seal.processor import AuditSpanProcessor
+from auditspan_seal.service import AuditLog
+from auditspan_seal.verify.directory import verify_directory
+from auditspan_seal.verify.report import Code, Verdict
+from opentelemetry.sdk.trace import TracerProvider
+
+Make = Callable[..., Directory]
+
+
+def blocks(directory: Directory) -> list[reader.Block]:
+    return [block for block in reader.blocks(directory.log) if isinstance(block, reader.Block)]
+
+
+def names(directory: Directory) -> list[str]:
+    entries = [statements.decode(item) for block in blocks(directory) for item in block.statements]
+    return [entry["name"] for entry in entries if entry["type"] == "span"]
+
+
+def recover(directory: Directory) -> None:
+    sequencer = Sequencer.acquire(directory)
+    assert sequencer is not None
+    while sequencer.integrate():
+        pass
+    sequencer.close()
+
+
+def test_a_restart_appends_to_the_same_log(make_records: Make) -> None:
+    first = make_records(3)
+    again = make_records(2)
+    assert again.origin == first.origin
+    assert names(again) == ["record 0", "record 1", "record 2", "record 0", "record 1"]
+    report = verify_directory(again)
+    assert (report.verdict, report.records, report.logs) == (Verdict.PASSED, 5, {first.origin: 6})
+
+
+def test_the_key_is_made_once_and_private(make_records: Make) -> None:
+    directory = make_records(1)
+    assert stat.S_IMODE(directory.key.stat().st_mode) == 0o600
+    key = VerifierKey.parse(directory.verifier_key.read_text())
+    before = directory.key.read_bytes()
+    make_records(1)
+    assert directory.key.read_bytes() == before
+    assert all(Note.parse(block.batch.note).signed_by(key) for block in blocks(directory))
+
+
+def test_a_key_that_others_can_read_is_refused_and_nothing_is_lost(
+    make_records: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = make_records(1)
+    directory.key.chmod(0o644)
+    make_records(2)
+    assert "chmod 600" in caplog.text
+    assert len(names(directory)) == 1
+    assert verify_directory(directory).findings[0].code is Code.RECORDED_NOT_SEQUENCED
+    directory.key.chmod(0o600)
+    recover(directory)
+    assert len(names(directory)) == 3
+    assert verify_directory(directory).verdict is Verdict.PASSED
+
+
+def test_finished_segments_are_removed(make_records: Make) -> None:
+    directory = make_records(3)
+    assert segment.names(directory.segments) == []
+
+
+def test_only_one_sequencer_and_the_next_one_takes_over(log_folder: Path) -> None:
+    directory = open_directory(log_folder, create=True)
+    first = Sequencer.acquire(directory)
+    assert first is not None
+    assert Sequencer.acquire(directory) is None
+    first.close()
+    second = Sequencer.acquire(directory)
+    assert second is not None
+    second.close()
+
+
+def test_threads_record_every_span_once(log_folder: Path) -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    log = AuditLog(log_folder)
+    provider.add_span_processor(AuditSpanProcessor(log))
+    tracer = provider.get_tracer("test")
+
+    def work(thread: int) -> None:
+        for number in range(500):
+            tracer.start_span(f"{thread}-{number}", attributes={"audit.record.id": "x"}).end()
+
+    threads = [threading.Thread(target=work, args=(thread,)) for thread in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert provider.force_flush(10_000)
+    provider.shutdown()
+    assert sorted(names(log.directory)) == sorted(f"{t}-{n}" for t in range(4) for n in range(500))
+    assert verify_directory(log.directory).verdict is Verdict.PASSED
+
+
+def test_spans_that_are_not_audit_spans_are_left_alone(log_folder: Path) -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    log = AuditLog(log_folder)
+    provider.add_span_processor(AuditSpanProcessor(log))
+    provider.get_tracer("test").start_span("plain").end()
+    provider.shutdown()
+    assert log.recorded == 0
+    assert names(log.directory) == []
+
+
+WORKER = """
+import sys, threading
+from pathlib import Path
+from opentelemetry.sdk.trace import TracerProvider
+from auditspan_seal.processor import AuditSpanProcessor
+from auditspan_seal.service import AuditLog
+provider = TracerProvider()
+provider.add_span_processor(AuditSpanProcessor(AuditLog(Path(sys.argv[1]))))
+tracer = provider.get_tracer("worker")
+def work(thread):
+    number = 0
+    while True:
+        tracer.start_span(f"{thread}-{number}", attributes={"audit.record.id": "x"}).end()
+        # The parent counts what has ended, by what it reads here: written only after end() returned.
+        sys.stdout.write(f"{thread}-{number}\\n"); sys.stdout.flush()
+        number += 1
+for thread in (1, 2):
+    threading.Thread(target=work, args=(f"{sys.argv[2]}/{thread}",), daemon=True).start()
+threading.Event().wait()
+"""
+
+
+@pytest.mark.slow
+def test_what_ended_before_kill_9_is_in_the_log(log_folder: Path) -> None:
+    ended: list[str] = []
+    for round_ in range(6):
+        workers = [
+            subprocess.Popen(
+                [sys.executable, "-c", WORKER, str(log_folder), f"{round_}.{w}"], stdout=subprocess.PIPE, text=True
+            )
+            for w in range(2)
+        ]
+        time.sleep(0.8 + round_ * 0.07)
+        for worker in workers:
+            worker.send_signal(signal.SIGKILL)
+        for worker in workers:
+            lines = worker.communicate()[0].split("\n")
+            ended += lines[:-1]  # a torn last line says nothing
+    directory = open_directory(log_folder)
+    recover(directory)
+    found = names(directory)
+    assert len(ended) > 1000
+    assert len(found) == len(set(found))
+    assert set(ended) <= set(found)
+    report = verify_directory(directory)
+    assert {finding.code for finding in report.findings} <= {Code.GAP_ENTRY}  # a record torn by the kill is said so
+
+
+def test_a_forked_child_writes_to_a_segment_of_its_own(log_folder: Path) -> None:
+    program = f"""
+import os
+from pathlib import Path
+from opentelemetry.sdk.trace import TracerProvider
+from auditspan_seal.processor import AuditSpanProcessor
+from auditspan_seal.service import AuditLog
+provider = TracerProvider()
+log = AuditLog(Path({str(log_folder)!r}))
+provider.add_span_processor(AuditSpanProcessor(log))
+tracer = provider.get_tracer("t")
+tracer.start_span("before", attributes={{"audit.record.id": "x"}}).end()
+child = os.fork()
+tracer.start_span("child" if child == 0 else "parent", attributes={{"audit.record.id": "x"}}).end()
+if child == 0:
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=30)
+    directory = open_directory(log_folder)
+    recover(directory)
+    assert sorted(names(directory)) == ["before", "child", "parent"]
+    entries = [statements.decode(item) for block in blocks(directory) for item in block.statements]
+    segments = {entry["name"]: entry["segment"] for entry in entries if entry["type"] == "span"}
+    assert segments["before"] == segments["parent"] != segments["child"]
+    assert verify_directory(directory).verdict is Verdict.PASSED
+
+
+@pytest.mark.parametrize("cut", [1, 40, 300])
+def test_an_unfinished_batch_is_completed_from_the_segments(make_records: Make, log_folder: Path, cut: int) -> None:
+    directory = make_records(2)
+    log_file = directory.log / reader.files(directory.log)[0]
+    published = log_file.read_bytes()
+    writer = segment.SegmentWriter(directory.segments)
+    writer.append(lambda name, number: _statement(directory, name, number))
+    recover_after = log_file.read_bytes()
+    assert recover_after == published
+    recover(directory)
+    whole = log_file.read_bytes()
+    # The crash: a part of the last batch is on disk, its checkpoint is not; nobody saw it.
+    log_file.write_bytes(whole[:-cut])
+    (directory.segments / f"{writer.segment}.seg").touch()
+    report = verify_directory(directory)
+    assert report.verdict is Verdict.INCOMPLETE
+    recover(directory)
+    assert names(directory) == ["record 0", "record 1", "again"]
+    assert verify_directory(directory).verdict is Verdict.PASSED
+    writer.close()
+
+
+def _statement(directory: Directory, name: str, number: int) -> bytes:
+    return statements.encode(
+        {"v": 1, "type": "span", "origin": directory.origin, "segment": name, "number": number, "name": "again"}
+    )
+
+
+def test_damage_before_the_last_checkpoint_is_never_signed_over(make_records: Make) -> None:
+    make_records(2)
+    directory = make_records(2)
+    log_file = directory.log / reader.files(directory.log)[0]
+    content = log_file.read_bytes()
+    log_file.write_bytes(content.replace(b'"name":"record 0"', b'"name":"record 9"', 1))
+    with pytest.raises(DirectoryError, match="altered before its last checkpoint"):
+        Sequencer.acquire(directory)
+    assert log_file.stat().st_size == len(content)
+
+
+def test_a_record_torn_by_death_becomes_a_gap_entry(make_records: Make) -> None:
+    directory = make_records(1)
+    (directory.segments / "00000000deadbeef.seg").write_bytes(b'{"attributes":{"audit.rec')
+    recover(directory)
+    report = verify_directory(directory)
+    assert report.verdict is Verdict.INCOMPLETE
+    assert [finding.code for finding in report.findings] == [Code.GAP_ENTRY]
+    assert segment.names(directory.segments) == []
+
+
+def test_a_full_disk_loses_nothing_that_was_recorded(log_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = open_directory(log_folder, create=True)
+    writer = segment.SegmentWriter(directory.segments)
+    writer.append(lambda name, number: b"first")
+    path = segment.path_of(directory.segments, writer.segment)
+    write = os.write
+
+    def nearly_full(descriptor: int, data: bytes) -> int:
+        if len(data) > 4:
+            return write(descriptor, data[:4])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", nearly_full)
+    with pytest.raises(DirectoryError, match="No space left"):
+        writer.append(lambda name, number: b"second")
+    monkeypatch.undo()
+    assert path.read_bytes() == b"first\n"
+    writer.append(lambda name, number: b"third %d" % number)
+    assert path.read_bytes() == b"first\nthird 2\n"
+    writer.close()
+
+
+def test_a_record_that_cannot_be_written_never_raises_and_is_counted(
+    log_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    log = AuditLog(log_folder)
+    provider.add_span_processor(AuditSpanProcessor(log))
+    for item in sorted(log_folder.rglob("*"), reverse=True):
+        item.rmdir() if item.is_dir() else item.unlink()
+    provider.get_tracer("t").start_span("lost", attributes={"audit.record.id": "x"}).end()
+    assert (log.recorded, log.lost) == (0, 1)
+    assert "a record was lost" in caplog.text
+    provider.shutdown()
