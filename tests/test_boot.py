@@ -69,6 +69,14 @@ def test_always_off_records_all_and_shows_the_users_exporter_nothing(instrumente
     assert int(str(found["trace_flags"])) & 1 == 0
 
 
+def test_without_any_distro_the_sdk_is_started_all_the_same(instrumented: Run, log_folder: Path) -> None:
+    # as if none was installed: OpenTelemetry loads only the distro and configurator of this name
+    none = {"OTEL_PYTHON_DISTRO": "none", "OTEL_PYTHON_CONFIGURATOR": "none", "OTEL_TRACES_EXPORTER": "console"}
+    done = instrumented(PROGRAM, env=none)
+    assert '"audit.record.id"' in done.stdout
+    assert_audited(log_folder)
+
+
 def test_the_exporter_name_auditspan(instrumented: Run, log_folder: Path) -> None:
     instrumented(PROGRAM, env={"OTEL_TRACES_EXPORTER": "auditspan"})
     assert_audited(log_folder)

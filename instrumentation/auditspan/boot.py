@@ -55,14 +55,16 @@ def activate(provider: trace.TracerProvider | None = None) -> AuditLog:
     global _log
     if _log is not None:
         return _log
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        raise NotActive("OTEL_SDK_DISABLED=true switches all spans off, audit spans too.", "Unset it.")
     provider = provider or trace.get_tracer_provider()
+    if isinstance(provider, trace.ProxyTracerProvider):
+        provider = _start_sdk()
     if not isinstance(provider, TracerProvider):
         raise NotActive(
             f"OpenTelemetry has no SDK tracer provider in this process ({type(provider).__name__}).",
             "Start the program under `opentelemetry-instrument`, or call this after the provider is set.",
         )
-    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        raise NotActive("OTEL_SDK_DISABLED=true switches all spans off, audit spans too.", "Unset it.")
     log = AuditLog(default_path(), _describe)
     provider.sampler = AuditSampler(provider.sampler)
     provider.add_span_processor(AuditSpanProcessor(log))
@@ -72,6 +74,15 @@ def activate(provider: trace.TracerProvider | None = None) -> AuditLog:
     _log = log
     selfcheck.active = True
     return log
+
+
+def _start_sdk() -> trace.TracerProvider:
+    """Start the SDK as `OTEL_*` says, where no distro is installed that would have done it."""
+    from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+
+    configurator: Any = _OTelSDKConfigurator
+    configurator().configure()
+    return trace.get_tracer_provider()
 
 
 def _join_parent_process() -> None:

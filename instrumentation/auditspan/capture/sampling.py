@@ -40,10 +40,12 @@ class AuditSampler(Sampler):
             result = self.inner.should_sample(parent_context, trace_id, name, kind, attributes, links)
         else:
             result = self.inner.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
-        if result.decision is Decision.DROP and attributes and RECORD_ID in attributes:
-            # A dropping sampler returns no attributes; a recorded span needs its own.
-            return SamplingResult(Decision.RECORD_ONLY, attributes, result.trace_state)
-        return result
+        if not attributes or RECORD_ID not in attributes:
+            return result
+        decision = Decision.RECORD_ONLY if result.decision is Decision.DROP else result.decision
+        # A span starts with the attributes of the sampling result. A dropping sampler returns none, and the SDK's
+        # composite samplers (elastic-opentelemetry's default) forget the given ones: an audit span keeps its own.
+        return SamplingResult(decision, {**attributes, **(result.attributes or {})}, result.trace_state)
 
     def get_description(self) -> str:
         """Name the wrapped sampler too: what people look for in a trace is theirs."""

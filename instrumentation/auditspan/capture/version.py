@@ -34,13 +34,19 @@ class ScriptVersion:
 
 
 def script_version(function: Callable[..., Any]) -> ScriptVersion:
-    """Find the version of the code behind `function` (decorators, partials and bound methods are looked through)."""
+    """Find the version of the code behind `function` (decorators, partials and bound methods are looked through).
+
+    A class has the version of the module that it is defined in.
+    """
+    if inspect.isclass(function):
+        file = getattr(sys.modules.get(function.__module__), "__file__", None)
+        return _resolve(function.__module__, f"{function.__module__}.{function.__qualname__}", file)
     while isinstance(function, functools.partial):
         function = function.func
     function = inspect.unwrap(function)
     function = getattr(function, "__func__", function)
     if not hasattr(function, "__code__"):
-        function = getattr(type(function), "__call__", function)
+        function = getattr(type(function), "__call__", function)  # noqa: B004 (it is known to be callable)
     module = getattr(function, "__module__", None) or ""
     qualname = getattr(function, "__qualname__", type(function).__name__)
     code = getattr(function, "__code__", None)
