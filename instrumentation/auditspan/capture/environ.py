@@ -12,16 +12,22 @@ import os
 from collections.abc import Mapping
 
 from opentelemetry import context as otel_context
-from opentelemetry import propagate, trace
+from opentelemetry import trace
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
+from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from auditspan.capture import run as runs
+
+# Always W3C, whatever OTEL_PROPAGATORS says: both ends of this carrier are ours.
+_W3C = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
 
 
 def carrier(context: Context | None = None) -> dict[str, str]:
     """Return the environment variables that hand `context` (default: the current one) to a child process."""
     fields: dict[str, str] = {}
-    propagate.inject(fields, context)
+    _W3C.inject(fields, context)
     return {name.upper().replace("-", "_"): value for name, value in fields.items()}
 
 
@@ -30,7 +36,7 @@ def extract(environment: Mapping[str, str]) -> Context:
     lowered = {
         name.lower(): environment[name] for name in ("TRACEPARENT", "TRACESTATE", "BAGGAGE") if name in environment
     }
-    return runs.trusted(propagate.extract(lowered, Context()))
+    return runs.trusted(_W3C.extract(lowered, Context()))
 
 
 @functools.lru_cache(maxsize=1)

@@ -100,12 +100,8 @@ def _vcs_revision(path: Path) -> str | None:
     folder = str(path.parent)
 
     def git(*arguments: str) -> str | None:
-        # The child is git, not part of the automation: it gets no trace context and is not instrumented.
-        environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "TRACEPARENT", "BAGGAGE")}
         try:
-            done = subprocess.run(
-                ["git", "-C", folder, *arguments], capture_output=True, text=True, timeout=5, env=environment
-            )
+            done = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, timeout=5)
         except (OSError, subprocess.SubprocessError):
             return None
         return done.stdout.strip() if done.returncode == 0 else None
