@@ -21,7 +21,7 @@ _RUN_KEY = context.create_key("auditspan-run")
 _ANCESTOR_KEY = context.create_key("auditspan-ancestor")
 _TRUSTED_KEY = context.create_key("auditspan-trusted-baggage")
 
-_LIMIT = 256  # characters of one baggage value: enough for a rule, too little to flood a record
+_LIMIT = 512  # characters of one baggage value: enough for a rule, too little to flood a record
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
 
 
