@@ -122,6 +122,8 @@ class Verifier:
                     item.origin, item.index, _span_id(item), item.document_id,
                 )  # fmt: skip
             elif log is not None or item.origin is None:
+                if log is not None and item.index is not None:
+                    log.altered.add(item.index)
                 self._find(
                     Code.STATEMENT_ALTERED,
                     "The statement is not the one that was signed for this index: it was altered or forged.",
@@ -160,6 +162,8 @@ class _Log:
     def __init__(self, origin: str, items: list[CheckpointItem], verifier: Verifier) -> None:
         self.origin = origin
         self.leaves: dict[bytes, int] = {}
+        self.altered: set[int] = set()
+        """Indexes that a document with an altered statement claims: what was signed there is not simply missing."""
         self._verifier = verifier
         self._notes: list[tuple[Note, CheckpointItem]] = []
         self._roots: dict[int, bytes] = {0: Frontier().root()}
@@ -187,7 +191,7 @@ class _Log:
         if self._tree.size == 0 and not self._notes:
             self._verifier._find(Code.NO_CHECKPOINT, "No checkpoint of this log could be used.", self.origin)
         missing = [index for index in self.leaves.values() if index not in entries]
-        for index in missing:
+        for index in sorted(set(missing) - self.altered):
             self._verifier._find(
                 Code.ENTRY_MISSING,
                 f"The record at index {index} is signed for but not there: its document was deleted.",

@@ -15,7 +15,6 @@ from auditspan_seal.log import reader
 from auditspan_seal.log.directory import Directory
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from auditspan import schema
 
@@ -127,25 +126,34 @@ def show_run(run_id: str, records: list[Record], console: Console) -> None:
         f"  {len(records)} records in {len(processes)} processes · {took:.2f} s · {day} UTC · trace {traces}",
         style="dim",
     )
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("when", "what", "on what", "who", "which version", "took", "outcome"):
-        table.add_column(name, style="" if name in ("what", "on what", "outcome") else "dim", no_wrap=name != "on what")
+    rows = [_row(record, level) for record, level in _levels(records)]
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for record, cells in zip(records, rows, strict=True):
+        when, what, who, version, took = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        outcome = _OUTCOME.get(record.get(schema.OUTCOME), escape(record.get(schema.OUTCOME)))
+        console.print(f"  [dim]{when}[/]  {escape(what)}  [dim]{escape(who)}  {escape(version)}  {took}[/]  {outcome}")
+        details = [f"{label} {escape(record.get(name))}" for name, label in _DETAILS if record.get(name)]
+        indent = len(cells[1]) - len(cells[1].lstrip(" └─"))
+        if details:
+            console.print(f"  {' ' * (widths[0] + 2 + indent)}[dim]{' · '.join(details)}[/]")
+
+
+def _levels(records: list[Record]) -> Iterator[tuple[Record, int]]:
+    """Say how deep each record is in the story: one deeper than the record that caused it."""
     depth: dict[str, int] = {}
     for record in records:
         level = depth.get(record.get(schema.PARENT_RECORD_ID), -1) + 1
         depth[record.get(schema.RECORD_ID)] = level
-        indent = "  " * max(0, level - 1) + ("└ " if level else "")
-        version = record.get(schema.SCRIPT_VERSION)
-        table.add_row(
-            clock(record.start),
-            f"{indent}[bold]{escape(record.get(schema.ACTION))}[/]",
-            escape(f"{record.get(schema.TARGET_TYPE)} {record.get(schema.TARGET_ID)}"),
-            escape(f"{record.get(schema.ACTOR_TYPE)} {record.get(schema.ACTOR_ID)}"),
-            escape(version if len(version) <= 20 else f"{version[:19]}…"),
-            f"{(record.end - record.start) / 1e6:.0f} ms",
-            _OUTCOME.get(record.get(schema.OUTCOME), escape(record.get(schema.OUTCOME))),
-        )
-        details = [f"{label} {escape(record.get(name))}" for name, label in _DETAILS if record.get(name)]
-        if details:
-            table.add_row("", "", f"[dim]{' · '.join(details)}[/]")
-    console.print(table)
+        yield record, level
+
+
+def _row(record: Record, level: int) -> tuple[str, ...]:
+    version = record.get(schema.SCRIPT_VERSION)
+    indent = "   " * max(0, level - 1) + ("└─ " if level else "")
+    return (
+        clock(record.start),
+        f"{indent}{record.get(schema.ACTION)} {record.get(schema.TARGET_TYPE)} {record.get(schema.TARGET_ID)}",
+        f"{record.get(schema.ACTOR_TYPE)} {record.get(schema.ACTOR_ID)}",
+        version if len(version) <= 20 else f"{version[:19]}…",
+        f"{(record.end - record.start) / 1e6:.0f} ms".rjust(8),
+    )
