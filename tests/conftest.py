@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.processor import AuditSpanProcessor
 from auditspan_seal.service import AuditLog
-from opentelemetry.sdk.trace import TracerProvider
 
 BIN = Path(sys.executable).parent
 QUIET = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}

@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 
 import pytest
+
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.log import reader
 from auditspan_seal.log.directory import open_directory
 from auditspan_seal.verify.directory import verify_directory
 from auditspan_seal.verify.report import Verdict
-
 from tests.conftest import Run
 
 pytestmark = pytest.mark.slow

@@ -13,10 +13,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from auditspan_seal.errors import AuditspanError, NotActive
-from auditspan_seal.log.directory import default_path
-from auditspan_seal.processor import AuditSpanProcessor
-from auditspan_seal.service import AuditLog
 from opentelemetry import context, trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -24,6 +20,10 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from auditspan import selfcheck
 from auditspan.capture import environ, faults, instrumentor
 from auditspan.capture.sampling import AuditSampler
+from auditspan_seal.errors import AuditspanError, NotActive
+from auditspan_seal.log.directory import default_path
+from auditspan_seal.processor import AuditSpanProcessor
+from auditspan_seal.service import AuditLog
 
 logger = logging.getLogger("auditspan")
 

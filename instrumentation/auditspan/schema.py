@@ -143,4 +143,4 @@ UNKNOWN: Final = "unknown"
 def missing(attributes: object) -> list[str]:
     """Name the required attributes that `attributes` (a mapping) lacks, in the order of :data:`REQUIRED`."""
     present = attributes if hasattr(attributes, "__contains__") else ()
-    return [name for name in REQUIRED if name not in present]  # type: ignore[operator]
+    return [name for name in REQUIRED if name not in present]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
 from auditspan.capture import faults
 from auditspan.capture.hooks import Call, Hook, Patch, apply
 

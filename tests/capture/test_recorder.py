@@ -6,13 +6,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from auditspan import schema
-from auditspan.capture import environ
-from auditspan.capture import run as runs
-from auditspan.capture.recorder import Actor, Event, Recorder, Target, inside
-from auditspan.capture.run import Run
-from auditspan.capture.sampling import AuditSampler
-from auditspan.capture.version import ScriptVersion
 from opentelemetry import baggage, context, trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
@@ -21,6 +14,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, DEFAULT_ON, Sampler
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
+from auditspan import schema
+from auditspan.capture import environ
+from auditspan.capture import run as runs
+from auditspan.capture.recorder import Actor, Event, Recorder, Target, inside
+from auditspan.capture.run import Run
+from auditspan.capture.sampling import AuditSampler
+from auditspan.capture.version import ScriptVersion
 from tests.plugins.conftest import Audited
 
 SCRIPT = ScriptVersion("1.0", "declared", "script")

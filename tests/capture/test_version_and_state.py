@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from auditspan.capture import version
 from auditspan.capture.state import state_hash
 from auditspan.capture.version import package_version, script_version

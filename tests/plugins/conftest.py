@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON
+
 from auditspan import schema
 from auditspan.capture import faults
 from auditspan.capture.instrumentor import AuditInstrumentor
 from auditspan.capture.sampling import AuditSampler
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 
 
 class Audited(SpanProcessor):

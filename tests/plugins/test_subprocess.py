@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
+
 from auditspan import schema
 from auditspan.capture import environ, faults
 from auditspan.capture import run as runs

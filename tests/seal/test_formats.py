@@ -9,15 +9,16 @@ import hashlib
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
 from auditspan_seal.errors import FormatError, MalformedNote, MalformedStatement
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.batch import Batch
 from auditspan_seal.formats.merkle import EMPTY_ROOT, Frontier, leaf_hash, node_hash
 from auditspan_seal.formats.note import Checkpoint, Note, VerifierKey
 from auditspan_seal.keys import KeyFileSigner, sign_checkpoint
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def recursive_root(leaves: list[bytes]) -> bytes:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+
 from auditspan_seal.errors import DirectoryError
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.note import Note, VerifierKey
@@ -24,7 +26,6 @@ from auditspan_seal.processor import AuditSpanProcessor
 from auditspan_seal.service import AuditLog
 from auditspan_seal.verify.directory import verify_directory
 from auditspan_seal.verify.report import Code, Verdict
-from opentelemetry.sdk.trace import TracerProvider
 
 Make = Callable[..., Directory]
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from auditspan.cli import main
 from auditspan_seal.formats.batch import ENTRY
 from auditspan_seal.formats.note import VerifierKey
@@ -95,7 +96,15 @@ def test_a_removed_checkpoint(directory: Directory) -> None:
     checkpoints = [number for number, line in enumerate(content) if not line.startswith(ENTRY)]
     del content[checkpoints[1]]
     write(directory, content)
-    assert verify_directory(directory, key(directory)).verdict is not Verdict.PASSED
+    assert verify_directory(directory, key(directory)).verdict is Verdict.FAILED
+
+
+def test_a_pruned_beginning_is_not_an_alarm_and_not_passed(directory: Directory) -> None:
+    content = lines(directory)
+    checkpoints = [number for number, line in enumerate(content) if not line.startswith(ENTRY)]
+    write(directory, content[checkpoints[1] + 1 :])
+    assert codes(directory) == {(Code.PREFIX_MISSING, 5)}
+    assert verify_directory(directory, key(directory)).verdict is Verdict.INCOMPLETE
 
 
 def test_an_altered_checkpoint(directory: Directory) -> None:
@@ -170,7 +179,6 @@ def test_a_file_that_is_no_key(
 def test_a_truncated_segment(directory: Directory, capsys: pytest.CaptureFixture[str]) -> None:
     from auditspan_seal.log.segment import SegmentWriter
     from auditspan_seal.log.sequencer import Sequencer
-
     from tests.seal.test_log import _statement
 
     writer = SegmentWriter(directory.segments)

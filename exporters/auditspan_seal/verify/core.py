@@ -82,7 +82,11 @@ class Verifier:
         if not self._entries and not self._checkpoints:
             self._find(Code.NOTHING_FOUND, "There is nothing to verify: no audit record and no checkpoint was found.")
             return self.report
-        logs = {origin: _Log(origin, items, self) for origin, items in self._checkpoints.items()}
+        claims: dict[str, dict[int, bytes]] = defaultdict(dict)
+        for item in self._entries:
+            if item.origin is not None and item.index is not None and item.statement is not None:
+                claims[item.origin].setdefault(item.index, leaf_hash(item.statement))
+        logs = {origin: _Log(origin, items, claims[origin], self) for origin, items in self._checkpoints.items()}
         places = {leaf: (log, index) for log in logs.values() for leaf, index in log.leaves.items()}
         found: dict[tuple[str, int], EntryItem] = {}
         for item in self._entries:
@@ -121,6 +125,8 @@ class Verifier:
                     f"The record at index {item.index} is not covered by a checkpoint yet ({log.size} entries are).",
                     item.origin, item.index, _span_id(item), item.document_id,
                 )  # fmt: skip
+            elif log is not None and item.index is not None and log.cannot_prove(item.index):
+                pass  # said once for the whole range
             elif log is not None or item.origin is None:
                 if log is not None and item.index is not None:
                     log.altered.add(item.index)
@@ -159,8 +165,11 @@ class Verifier:
 class _Log:
     """One log: its checkpoints chained into one tree, then its entries held against it."""
 
-    def __init__(self, origin: str, items: list[CheckpointItem], verifier: Verifier) -> None:
+    def __init__(
+        self, origin: str, items: list[CheckpointItem], claims: Mapping[int, bytes], verifier: Verifier
+    ) -> None:
         self.origin = origin
+        self._claims = claims  # index -> leaf hash, as the documents say; good only where it leads to a signed root
         self.leaves: dict[bytes, int] = {}
         self.altered: set[int] = set()
         """Indexes that a document with an altered statement claims: what was signed there is not simply missing."""
@@ -183,6 +192,10 @@ class _Log:
     def size(self) -> int:
         """Tree size of the last good checkpoint."""
         return self._tree.size
+
+    def cannot_prove(self, index: int) -> bool:
+        """Tell whether the checkpoint for an index is missing and nothing else proves what was there."""
+        return any(begin <= index < end for begin, end in self._unproven)
 
     def judge(self, entries: Mapping[int, EntryItem]) -> None:
         """Hold the entries that were found against the tree."""
@@ -269,13 +282,7 @@ class _Log:
                 )
             return
         if batch.first > self._tree.size:
-            self._unproven.append((self._tree.size, batch.first))
-            self._find(
-                Code.CHECKPOINT_MISSING,
-                f"The checkpoint for the indexes {self._tree.size} to {batch.first - 1} is not there; records in that "
-                "range are not proven by this source.",
-                item,
-            )
+            self._bridge(batch, item)
         elif tuple(batch.frontier) != self._tree.hashes:
             self._find(
                 Code.CHECKPOINT_CONFLICT,
@@ -288,6 +295,35 @@ class _Log:
         self._tree = tree
         self._roots[tree.size] = checkpoint.root
         self._notes.append((note, item))
+
+    def _bridge(self, batch: Batch, item: CheckpointItem) -> None:
+        """Get over a missing checkpoint: the next one's frontier proves the entries, if they are all there."""
+        begin, end = self._tree.size, batch.first
+        tree = self._tree.copy()
+        # No longer than what was found: the range comes from a document and may be a lie.
+        leaves = [self._claims.get(index) for index in range(begin, min(end, begin + len(self._claims) + 1))]
+        for leaf in leaves:
+            tree.append(leaf or b"")
+        proven = tree.size == end and None not in leaves and tree.hashes == batch.frontier
+        if proven:
+            self.leaves |= {leaf: begin + offset for offset, leaf in enumerate(leaves) if leaf is not None}
+        else:
+            self._unproven.append((begin, end))
+        outcome = "its records are proven by the next one" if proven else "records in that range are not proven"
+        if begin == 0 and not proven:
+            self._find(
+                Code.PREFIX_MISSING,
+                f"The beginning of the log, the indexes 0 to {end - 1}, is not there (removed by retention, or "
+                f"deleted); {outcome}.",
+                item,
+            )
+        else:
+            self._find(
+                Code.CHECKPOINT_MISSING,
+                f"The checkpoint for the indexes {begin} to {end - 1} is not there though a later one is: its document "
+                f"was deleted; {outcome}.",
+                item,
+            )
 
     def _check_signatures(self, genesis: EntryItem | None) -> None:
         key = self._verifier._key or _genesis_key(genesis)

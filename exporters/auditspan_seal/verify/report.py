@@ -35,6 +35,7 @@ class Code(str, Enum):
     LOG_TRUNCATED = "log_truncated"
     LOG_DAMAGED = "log_damaged"
     CHECKPOINT_MISSING = "checkpoint_missing"
+    PREFIX_MISSING = "prefix_missing"
     ENTRY_UNCOVERED = "entry_uncovered"
     RECORDED_NOT_SEQUENCED = "recorded_not_sequenced"
     TORN_TAIL = "torn_tail"
@@ -45,7 +46,7 @@ class Code(str, Enum):
 
 VERDICT_OF = {
     **dict.fromkeys(Code, Verdict.FAILED),
-    Code.CHECKPOINT_MISSING: Verdict.INCOMPLETE,
+    Code.PREFIX_MISSING: Verdict.INCOMPLETE,
     Code.ENTRY_UNCOVERED: Verdict.INCOMPLETE,
     Code.RECORDED_NOT_SEQUENCED: Verdict.INCOMPLETE,
     Code.TORN_TAIL: Verdict.INCOMPLETE,

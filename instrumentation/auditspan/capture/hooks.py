@@ -171,6 +171,7 @@ class _Driver:
 
     def raised(self, error: BaseException) -> None:
         if self._hook is not None:
+            traceback = error.__traceback__
             try:
                 self._hook.throw(error)
             except StopIteration:
@@ -178,6 +179,31 @@ class _Driver:
             except BaseException as other:
                 if other is not error:
                     faults.count(self._where, other)
+            error.__traceback__ = traceback  # without the hook's own frames
+
+
+class _Signature:
+    """Tells whether arguments fit a patched function; its signature is read at the first call."""
+
+    __slots__ = ("_bind",)
+
+    def __init__(self) -> None:
+        self._bind: Callable[..., Any] | None = None
+
+    def __call__(self, wrapped: Any, args: Any, kwargs: Any) -> bool:
+        try:
+            if self._bind is None:
+                self._bind = inspect.signature(wrapped).bind
+            self._bind(*args, **kwargs)
+        except TypeError:
+            return False
+        except ValueError:
+            self._bind = _anything  # there is no signature to be had
+        return True
+
+
+def _anything(*args: Any, **kwargs: Any) -> None:
+    """Take any arguments."""
 
 
 def _sync_wrapper(hook: HookFunction, where: str, switch: _Switch) -> Any:
@@ -197,9 +223,9 @@ def _sync_wrapper(hook: HookFunction, where: str, switch: _Switch) -> Any:
 
 
 def _async_wrapper(hook: HookFunction, where: str, switch: _Switch) -> Any:
-    async def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        if not switch.on:
-            return await wrapped(*args, **kwargs)
+    fits = _Signature()
+
+    async def run(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         driver = _Driver(hook, where, wrapped, instance, args, kwargs)
         try:
             result = await driver.call.function(*driver.call.args, **driver.call.kwargs)
@@ -208,5 +234,12 @@ def _async_wrapper(hook: HookFunction, where: str, switch: _Switch) -> Any:
             raise
         driver.returned(result)
         return result
+
+    def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        # Wrong arguments are refused by the call itself, not by the `await`: uvicorn calls every application without
+        # arguments to see whether it is a factory, and takes one that then returns a coroutine for ASGI 2.
+        if not switch.on or not fits(wrapped, args, kwargs):
+            return wrapped(*args, **kwargs)
+        return run(wrapped, instance, args, kwargs)
 
     return wrapper

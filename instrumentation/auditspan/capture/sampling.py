@@ -45,7 +45,8 @@ class AuditSampler(Sampler):
         decision = Decision.RECORD_ONLY if result.decision is Decision.DROP else result.decision
         # A span starts with the attributes of the sampling result. A dropping sampler returns none, and the SDK's
         # composite samplers (elastic-opentelemetry's default) forget the given ones: an audit span keeps its own.
-        return SamplingResult(decision, {**attributes, **(result.attributes or {})}, result.trace_state)
+        kept = dict(attributes) | dict(result.attributes or {})
+        return SamplingResult(decision, kept, result.trace_state)
 
     def get_description(self) -> str:
         """Name the wrapped sampler too: what people look for in a trace is theirs."""

@@ -8,9 +8,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from auditspan_seal.errors import AuditspanError
-
 from auditspan import __version__
+from auditspan_seal.errors import AuditspanError
 
 USAGE_ERROR = 2
 

@@ -9,12 +9,11 @@ import threading
 import time
 from pathlib import Path
 
+from auditspan.cli import common, status
 from auditspan_seal import ship
 from auditspan_seal.errors import DirectoryError
 from auditspan_seal.log.directory import default_path, open_directory
 from auditspan_seal.log.sequencer import Sequencer
-
-from auditspan.cli import common, status
 
 _UNDELIVERED = 3
 _POLL = 0.2  # seconds

@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from auditspan_seal.log.directory import Directory, default_path, open_directory
 from rich.console import Console
+
+from auditspan_seal.log.directory import Directory, default_path, open_directory
 
 Verbs = Any  # argparse has no public name for what add_subparsers returns
 

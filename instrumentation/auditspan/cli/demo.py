@@ -16,13 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from auditspan_seal import spans
-from auditspan_seal.errors import AuditspanError, SourceError
-from auditspan_seal.formats.note import VerifierKey
-from auditspan_seal.keys import read_verifier_key
-from auditspan_seal.log.directory import open_directory
-from auditspan_seal.verify.directory import verify_directory
-from auditspan_seal.verify.report import Report, Verdict
 from rich.console import Console
 from rich.markup import escape
 
@@ -30,9 +23,17 @@ import auditspan
 from auditspan import schema
 from auditspan.cli import common, story
 from auditspan.cli.verify import show
+from auditspan_seal import spans
+from auditspan_seal.errors import AuditspanError, SourceError
+from auditspan_seal.formats.note import VerifierKey
+from auditspan_seal.keys import read_verifier_key
+from auditspan_seal.log.directory import open_directory
+from auditspan_seal.verify.directory import verify_directory
+from auditspan_seal.verify.report import Report, Verdict
 
 EXAMPLE = "weather-sync"
 _START_TIMEOUT = 20.0  # seconds for the service to listen
+_DELIVERY_TIMEOUT = 30.0  # seconds for all documents to be in Elasticsearch
 
 
 def register(verbs: common.Verbs) -> None:
@@ -132,9 +133,17 @@ def _through_stack(folder: Path, console: Console, stack: Any) -> dict[str, Any]
             "OTEL_TRACES_EXPORTER": "otlp",
         },
     )
-    key: VerifierKey = read_verifier_key(open_directory(folder / "auditspan").verifier_key)
+    directory = open_directory(folder / "auditspan")
+    key: VerifierKey = read_verifier_key(directory.verifier_key)
     _heading(console, 2, f"What happened, read back from Elasticsearch at {url}")
-    honest = verify_elasticsearch(url, key, wait=30, progress=common.progress)
+    recorded = verify_directory(directory, key).logs
+    deadline = time.monotonic() + _DELIVERY_TIMEOUT
+    while True:
+        honest = verify_elasticsearch(url, key, wait=0)
+        # What is there may verify while more is on its way; here we know how much it has to be.
+        if (honest.logs.items() >= recorded.items() and not honest.findings) or time.monotonic() >= deadline:
+            break
+        time.sleep(0.5)
     runs = _show_runs(story.by_run(story.from_elasticsearch(url)), console)
     _heading(console, 3, "Verify it from the documents alone (`auditspan verify --elasticsearch`)")
     show(honest, console)
@@ -210,10 +219,10 @@ def _service(example: Path, folder: Path, environment: dict[str, str]) -> Iterat
     finally:
         service.terminate()
         try:
-            service.wait(30)
+            service.communicate(timeout=30)
         except subprocess.TimeoutExpired:
             service.kill()
-            service.wait()
+            service.communicate()
 
 
 def _listening(service: subprocess.Popen[str], errors: Path) -> str:

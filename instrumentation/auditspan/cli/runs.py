@@ -7,12 +7,12 @@ import argparse
 import datetime as dt
 from typing import Any
 
-from auditspan_seal.errors import SourceError
 from rich.markup import escape
 from rich.table import Table
 
 from auditspan import schema
 from auditspan.cli import common, story
+from auditspan_seal.errors import SourceError
 
 
 def register(verbs: common.Verbs) -> None:

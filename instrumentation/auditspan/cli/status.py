@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from auditspan_seal.log import reader, segment
-from auditspan_seal.log.directory import Directory
-from auditspan_seal.ship import Delivery
 from rich.markup import escape
 
 from auditspan.cli import common
+from auditspan_seal.log import reader, segment
+from auditspan_seal.log.directory import Directory
+from auditspan_seal.ship import Delivery
 
 _TROUBLE = 3
 

@@ -9,14 +9,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from auditspan_seal.errors import FormatError
-from auditspan_seal.formats import statement as statements
-from auditspan_seal.log import reader
-from auditspan_seal.log.directory import Directory
 from rich.console import Console
 from rich.markup import escape
 
 from auditspan import schema
+from auditspan_seal.errors import FormatError
+from auditspan_seal.formats import statement as statements
+from auditspan_seal.log import reader
+from auditspan_seal.log.directory import Directory
 
 _OUTCOME = {"success": "[green]✓ success[/]", "failure": "[red]✗ failure[/]"}
 _DETAILS = (
@@ -120,10 +120,10 @@ def show_run(run_id: str, records: list[Record], console: Console) -> None:
         f"triggered by {escape(first.get(schema.TRIGGER_TYPE))}: "
         f"[bold]{escape(first.get(schema.TRIGGER_RULE))}[/]"
     )
-    took = (max(record.end for record in records) - first.start) / 1e9
+    seconds = (max(record.end for record in records) - first.start) / 1e9
     traces = ", ".join(sorted({str(r.fields["trace_id"]) for r in records}))
     console.print(
-        f"  {len(records)} records in {len(processes)} processes · {took:.2f} s · {day} UTC · trace {traces}",
+        f"  {len(records)} records in {len(processes)} processes · {seconds:.2f} s · {day} UTC · trace {traces}",
         style="dim",
     )
     rows = [_row(record, level) for record, level in _levels(records)]

@@ -6,13 +6,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from auditspan_seal.formats.note import VerifierKey
-from auditspan_seal.keys import read_verifier_key
-from auditspan_seal.verify.report import VERDICT_OF, Report, Verdict
 from rich.console import Console
 from rich.markup import escape
 
 from auditspan.cli import common
+from auditspan_seal.formats.note import VerifierKey
+from auditspan_seal.keys import read_verifier_key
+from auditspan_seal.verify.report import VERDICT_OF, Report, Verdict
 
 COLOURS = {
     Verdict.PASSED: "bold green",
