@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "auditspan.connectors": ("auditspan.schema", "auditspan.capture"),
     "auditspan.webhooks": ("auditspan.schema", "auditspan.capture"),
     "auditspan.propagation": ("auditspan.schema", "auditspan.capture"),
-    "auditspan.devstack": ("auditspan",),
+    "auditspan.devstack": ("auditspan", "auditspan_seal.errors"),
     # the two composition roots
     "auditspan.boot": ("auditspan.selfcheck", "auditspan.capture", "auditspan_seal"),
     "auditspan.cli": ("auditspan", "auditspan.schema", "auditspan.devstack", "auditspan_seal"),

@@ -9,10 +9,11 @@
       |   + MalformedStatement
       |   + MalformedLog
       |   + MalformedTree
-      + KeyError_              a key that cannot be used
+      + KeyFileError           a key that cannot be used
       + DirectoryError         a log directory that cannot be read or written
       + SourceError            a place to read from that does not answer or cannot be understood
       + NotActive              auditing could not start
+      + DevStackError          the development stack (auditspan.devstack) could not be had or started
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class MalformedTree(FormatError):
     """Hashes that cannot belong to a tree of the given size."""
 
 
-class KeyError_(AuditspanError):
+class KeyFileError(AuditspanError):
     """A key that cannot be used: absent, unreadable, too open, of the wrong kind."""
 
 

@@ -12,7 +12,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from auditspan_seal.errors import KeyError_, MalformedNote
+from auditspan_seal.errors import KeyFileError, MalformedNote
 from auditspan_seal.formats.note import Checkpoint, Note, VerifierKey
 
 
@@ -48,14 +48,14 @@ class KeyFileSigner:
         """Read the key file, or make a new key with mode 0600 if there is none.
 
         Raises:
-            KeyError_: the file cannot be read or made, is open to others, or holds no Ed25519 key.
+            KeyFileError: the file cannot be read or made, is open to others, or holds no Ed25519 key.
         """
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
             return cls.load(path, name)
         except OSError as error:
-            raise KeyError_(
+            raise KeyFileError(
                 f"The signing key {path} could not be made: {error.strerror}.",
                 "Give the process write access to that folder, or set AUDITSPAN_KEY_FILE to an existing key.",
             ) from None
@@ -76,12 +76,12 @@ class KeyFileSigner:
             mode = stat.S_IMODE(path.stat().st_mode)
             pem = path.read_bytes()
         except OSError as error:
-            raise KeyError_(
+            raise KeyFileError(
                 f"The signing key {path} cannot be read: {error.strerror}.",
                 "Run as the user that owns the key, or set AUDITSPAN_KEY_FILE to the right file.",
             ) from None
         if mode & 0o077:
-            raise KeyError_(
+            raise KeyFileError(
                 f"The signing key {path} can be read by other users (mode {mode:04o}): it may have leaked.",
                 f"If nobody else could have copied it, run `chmod 600 {path}`; else make a new key.",
             )
@@ -90,7 +90,7 @@ class KeyFileSigner:
         except (ValueError, TypeError, UnsupportedAlgorithm):
             key = None
         if not isinstance(key, Ed25519PrivateKey):
-            raise KeyError_(
+            raise KeyFileError(
                 f"{path} holds no Ed25519 private key in PEM form (PKCS #8).",
                 "Point AUDITSPAN_KEY_FILE to the right file, or remove it to have a new key made.",
             )
@@ -112,14 +112,16 @@ def read_verifier_key(path: Path, name: str | None = None) -> VerifierKey:
         name: the key name to use for a PEM key, which has none of its own.
 
     Raises:
-        KeyError_: the file cannot be read or holds neither.
+        KeyFileError: the file cannot be read or holds neither.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise KeyError_(f"The key {path} cannot be read: {error.strerror}.", "Check the path given to --key.") from None
+        raise KeyFileError(
+            f"The key {path} cannot be read: {error.strerror}.", "Check the path given to --key."
+        ) from None
     if b"PRIVATE KEY" in content:
-        raise KeyError_(
+        raise KeyFileError(
             f"{path} is a private key. Verifying needs the public one, and the private one should stay where it signs.",
             "Use the file log.vkey of the log directory.",
         )
@@ -134,6 +136,6 @@ def read_verifier_key(path: Path, name: str | None = None) -> VerifierKey:
         return VerifierKey.parse(content.decode())
     except (MalformedNote, UnicodeDecodeError) as error:
         detail = error.what if isinstance(error, MalformedNote) else "It is not text."
-        raise KeyError_(
+        raise KeyFileError(
             f"{path} holds no verifier key. {detail}", "Use the file log.vkey of the log directory, one line of text."
         ) from None

@@ -40,7 +40,7 @@ class Sequencer:
         """Become the sequencer of a directory, recovering what a predecessor left; None if there is one already.
 
         Raises:
-            KeyError_: the signing key cannot be used.
+            KeyFileError: the signing key cannot be used.
             DirectoryError: the directory cannot be used, or its log does not continue with this key.
         """
         try:

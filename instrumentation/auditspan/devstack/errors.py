@@ -3,19 +3,17 @@
 
 from __future__ import annotations
 
+from auditspan_seal.errors import AuditspanError
 
-class DevStackError(Exception):
+
+class DevStackError(AuditspanError):
     """A part of the stack could not be had, started or stopped.
 
-    Attributes:
+    Args:
         happened: what was seen.
         meaning: what follows from it.
         advice: what to do.
     """
 
     def __init__(self, happened: str, meaning: str, advice: str) -> None:
-        """Store the three sentences; ``str()`` of the error is all of them."""
-        super().__init__(f"{happened}\n  {meaning}\n  {advice}")
-        self.happened = happened
-        self.meaning = meaning
-        self.advice = advice
+        super().__init__(f"{happened} {meaning}", advice)
