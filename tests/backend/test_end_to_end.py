@@ -23,7 +23,7 @@ from auditspan_seal.formats.note import VerifierKey
 from auditspan_seal.keys import read_verifier_key
 from auditspan_seal.log.directory import Directory, open_directory
 from auditspan_seal.verify.directory import verify_directory
-from auditspan_seal.verify.elasticsearch import verify_elasticsearch
+from auditspan_seal.verify.elasticsearch import verify_documents, verify_elasticsearch
 from auditspan_seal.verify.report import Code, Finding, Report, Verdict
 from tests.conftest import BIN, OURS
 
@@ -220,6 +220,57 @@ def test_altering_a_document_turns_red_and_restoring_it_green(told: Story, field
         (finding,) = found
         assert (finding.code, finding.field, finding.document_id) == (Code.FIELD_MISMATCH, field, hit["_id"])
     assert told.verify().findings == []
+
+
+# What others may change without touching what was signed (the document's own name for where it is stored).
+NOT_SIGNED = {"data_stream.type", "data_stream.dataset", "data_stream.namespace"}
+
+
+def leaves(document: dict[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, value in document.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*prefix, name))
+        else:
+            yield (*prefix, name), value
+
+
+def other(value: Any) -> Iterator[Any]:
+    """Values that are not `value`, of its own and of other types."""
+    if isinstance(value, bool):
+        yield from (not value, str(value))
+    elif isinstance(value, int):
+        yield from (value + 1, str(value), float(value) + 0.5)
+    elif isinstance(value, str):
+        yield from (value + "x", value[:-1], value.swapcase() + " ", 0)
+    yield None
+
+
+def test_every_field_of_every_document_counts(told: Story) -> None:
+    """On the real documents, without writing each of several thousand alterations to Elasticsearch."""
+    honest = [*told.documents(), *told.log_documents("entry"), *told.log_documents("checkpoint")]
+    altered = 0
+    for position, hit in enumerate(honest):
+        for path, value in leaves(hit["_source"]):
+            if ".".join(path) in NOT_SIGNED or attributes(hit).get(spans.DOCUMENT) == "checkpoint":
+                continue
+            sealed = spans.DOCUMENT not in attributes(hit)
+            if not sealed and path[-1] not in (spans.STATEMENT, spans.ORIGIN, spans.INDEX):
+                continue  # of an entry that is no span only these are shown
+            for replacement in other(value):
+                if value == replacement or (value == [] and replacement is None):
+                    continue
+                document = _copy(hit["_source"])
+                holder = document
+                for step in path[:-1]:
+                    holder = holder[step]
+                holder[path[-1]] = replacement
+                hits = [*honest[:position], {**hit, "_source": document}, *honest[position + 1 :]]
+                report = verify_documents(hits, told.url, told.key)
+                assert report.verdict is not Verdict.PASSED, (path, value, replacement)
+                altered += 1
+    print(f"{altered} alterations, all found")
+    assert altered > 500
+    assert verify_documents(honest, told.url, told.key).verdict is Verdict.PASSED
 
 
 def _copy(document: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -163,6 +166,32 @@ def test_bad_input_gives_one_clear_message(arguments: list[str], says: str, caps
     assert says in printed.err
     assert "What to do:" in printed.err
     assert "Traceback" not in printed.err + printed.out
+
+
+def test_a_directory_that_may_not_be_read(directory: Directory) -> None:
+    # Root may read everything. The first call has loaded all modules by the time we are somebody else.
+    program = (
+        "import os, sys; from auditspan.cli import main\n"
+        "if os.getuid() == 0: main(); os.setuid(65534)\n"
+        "sys.exit(main())"
+    )
+    for folder in directory.path.resolve().parents:
+        if str(folder).startswith(tempfile.gettempdir() + "/"):
+            folder.chmod(0o755)  # so that it is this directory which may not be read, not one above it
+    directory.path.chmod(0o755)
+    for item in directory.path.iterdir():
+        item.chmod(0o755 if item.is_dir() else 0o644)
+    for path in (directory.path, directory.log, directory.path / "origin"):
+        before = path.stat().st_mode
+        path.chmod(0o000)
+        done = subprocess.run(
+            [sys.executable, "-c", program, "verify", str(directory.path)], capture_output=True, text=True, timeout=60
+        )
+        path.chmod(before)
+        assert done.returncode == 2, (path, done)
+        assert "Permission denied" in done.stderr
+        assert "What to do:" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

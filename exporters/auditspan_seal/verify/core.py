@@ -133,7 +133,8 @@ class Verifier:
                 self._find(
                     Code.STATEMENT_ALTERED,
                     "The statement is not the one that was signed for this index: it was altered or forged.",
-                    item.origin, item.index, _span_id(item), item.document_id, "attributes.audit.statement",
+                    item.origin, item.index, _span_id(item), item.document_id,
+                    "attributes.audit.statement" if item.document is not None else None,
                 )  # fmt: skip
             return
         log, index = place

@@ -31,12 +31,10 @@ def verify_directory(directory: Directory, key: VerifierKey | None = None) -> Re
             if isinstance(block, reader.Tail):
                 findings.append(_tail(directory, block))
                 continue
-            verifier.add_checkpoint(CheckpointItem(directory.origin, block.batch, block.after.file))
+            verifier.add_checkpoint(CheckpointItem(directory.origin, block.batch, f"log/{block.after.file}"))
             for offset, statement in enumerate(block.statements):
                 index = block.batch.first + offset
-                verifier.add_entry(
-                    EntryItem(statement, directory.origin, index, None, f"{directory.log / block.after.file}", None)
-                )
+                verifier.add_entry(EntryItem(statement, directory.origin, index, None, f"log/{block.after.file}", None))
             size = block.batch.size
             positions = {name: at.offset for name, at in block.batch.segments.items()}
     except FormatError as error:

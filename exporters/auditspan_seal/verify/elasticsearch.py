@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from auditspan_seal import spans
@@ -75,17 +75,33 @@ def verify_elasticsearch(
 
 
 def _verify_once(client: Any, url: str, key: VerifierKey | None, progress: Callable[[str], None]) -> Report:
-    verifier = Verifier(_without_password(url), key)
-    for count, hit in enumerate(documents(client), 1):
-        if count % 10_000 == 0:
-            progress(f"{count} documents read …")
-        source = hit.get("_source") or {}
-        attributes = source.get("attributes") if isinstance(source, dict) else None
+    def counted() -> Iterator[dict[str, Any]]:
+        for count, hit in enumerate(documents(client), 1):
+            if count % 10_000 == 0:
+                progress(f"{count} documents read …")
+            yield hit
+
+    return verify_documents(counted(), _without_password(url), key)
+
+
+def verify_documents(hits: Iterable[dict[str, Any]], source: str, key: VerifierKey | None = None) -> Report:
+    """Verify documents that were read already.
+
+    Args:
+        hits: search hits of Elasticsearch: ``_index``, ``_id``, ``_source``.
+        source: what is being read, for the report.
+        key: the key to trust; None: the one that each log names itself.
+    """
+    verifier = Verifier(source, key)
+    for hit in hits:
+        document = hit.get("_source")
+        document = document if isinstance(document, dict) else {}
+        attributes = document.get("attributes")
         attributes = attributes if isinstance(attributes, dict) else {}
         if attributes.get(spans.DOCUMENT) == "checkpoint":
             verifier.add_checkpoint(_checkpoint(hit, attributes))
         else:
-            verifier.add_entry(_entry(hit, source, attributes))
+            verifier.add_entry(_entry(hit, document, attributes))
     return verifier.finish()
 
 
