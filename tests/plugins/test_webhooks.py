@@ -674,7 +674,7 @@ def test_the_callers_address_follows_the_policy(
 
 
 @pytest.mark.parametrize("text", ["client_address: sometimes", "- a list", "{", "client_address: [full]", None])
-def test_a_bad_policy_is_counted_and_the_default_holds(
+def test_a_bad_policy_is_counted_and_the_strictest_holds(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str | None
 ) -> None:
     file = tmp_path / "policy.yaml"
@@ -682,13 +682,13 @@ def test_a_bad_policy_is_counted_and_the_default_holds(
         file.write_text(text, encoding="utf-8")
     monkeypatch.setenv("AUDITSPAN_POLICY", str(file))
     faults.forget()
-    assert policies.policy().client_address is ClientAddress.NETWORK
+    assert policies.policy().client_address is ClientAddress.NONE
     assert policies.policy() is policies.policy()
     assert faults.snapshot()["policy: read AUDITSPAN_POLICY"].count == 1
     faults.forget()
 
 
-def test_a_policy_without_pyyaml_is_counted_and_the_default_holds(
+def test_a_policy_without_pyyaml_is_counted_and_the_strictest_holds(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = tmp_path / "policy.yaml"
@@ -696,7 +696,7 @@ def test_a_policy_without_pyyaml_is_counted_and_the_default_holds(
     monkeypatch.setenv("AUDITSPAN_POLICY", str(file))
     monkeypatch.setitem(sys.modules, "yaml", None)
     faults.forget()
-    assert policies.policy().client_address is ClientAddress.NETWORK
+    assert policies.policy().client_address is ClientAddress.NONE
     assert len(faults.snapshot()) == 1
     faults.forget()
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The user's policy: a YAML file named by ``AUDITSPAN_POLICY``, read once per process.
 
-Only what is needed here is read; other sections of the file belong to other parts. Without a file, or with one that
-cannot be read, the defaults hold: a fault in the policy is counted and shown, and never stops the application.
+Only what is needed here is read; other sections of the file belong to other parts. Without a file the defaults hold.
+With one that cannot be read the strictest policy holds: its author wanted to say something about privacy, and what is
+recorded cannot be taken back. The fault is counted and shown, and never stops the application.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ class Policy:
     client_address: ClientAddress = ClientAddress.NETWORK
 
 
+STRICTEST = Policy(client_address=ClientAddress.NONE)
+
+
 @functools.lru_cache(maxsize=1)
 def policy() -> Policy:
     """Return the policy of this process."""
@@ -44,6 +48,7 @@ def policy() -> Policy:
     if path:
         with faults.contained("policy: read AUDITSPAN_POLICY"):
             return _read(Path(path))
+        return STRICTEST
     return Policy()
 
 
