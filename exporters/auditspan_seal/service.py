@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -28,6 +29,8 @@ logger = logging.getLogger("auditspan")
 INTERVAL = 0.2  # seconds between batches at most
 TAKEOVER = 0.5  # seconds between attempts to become the sequencer
 DRAIN_ON_CLOSE = 5.0  # seconds that closing waits for the Collector; what is left is delivered by the next process
+DRAIN_WHEN_AWAY = 0.5  # the same, when the last attempt has failed
+STATUS_KEPT = 7 * 24 * 3600.0  # seconds after which the status of a process is removed
 
 
 class AuditLog:
@@ -51,7 +54,7 @@ class AuditLog:
         self._closing = threading.Event()
         self._start_lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._serving = False
+        self._sequencer: Sequencer | None = None  # while this process is the one that sequences
         self._sequenced = 0
         self.recorded = 0
         self.lost = 0
@@ -104,7 +107,7 @@ class AuditLog:
         recorded = self.recorded
         deadline = time.monotonic() + timeout
         self._wake.set()
-        while self._serving and self._sequenced < recorded:
+        while self._sequencer is not None and self._sequenced < recorded:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(0.01)
@@ -160,7 +163,8 @@ class AuditLog:
 
     def _serve(self, sequencer: Sequencer) -> None:
         shipping = _Shipping(self)
-        self._serving = True
+        self._sequencer = sequencer
+        _remove_old_statuses(self.directory.processes)
         try:
             while True:
                 closing, recorded = self._closing.is_set(), self.recorded
@@ -176,8 +180,8 @@ class AuditLog:
                     self._wake.wait(INTERVAL)
                     self._wake.clear()
         finally:
-            self._serving = False
-            shipping.drain(DRAIN_ON_CLOSE)
+            self._sequencer = None
+            shipping.drain()
             sequencer.close()
 
     def _integrate(self, sequencer: Sequencer) -> int:
@@ -199,12 +203,15 @@ class AuditLog:
 
     def _forked(self) -> None:
         self._writer.forked()
+        if self._sequencer is not None:
+            # The lock belongs to the open file, which the child shares: it would keep it after the parent's death.
+            self._sequencer.close()
+            self._sequencer = None
         self._thread = None
         self._start_lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = threading.Event()
         self.recorded = self.lost = self._sequenced = 0
-        self._serving = False
         self._started = time.time()
         self._problem = None
 
@@ -216,6 +223,7 @@ class _Shipping:
         self._log = log
         self._wake = threading.Event()
         self._ending = threading.Event()
+        self._failures = 0
         self._shipper: ship.Shipper | None = None
         self._thread: threading.Thread | None = None
         if ship.endpoint() is None:
@@ -231,19 +239,19 @@ class _Shipping:
     def wake(self) -> None:
         self._wake.set()
 
-    def drain(self, timeout: float) -> None:
+    def drain(self) -> None:
         if self._thread is None or self._shipper is None:
             return
         self._ending.set()
         self._wake.set()
-        self._thread.join(timeout)
+        # A Collector that is known to be away is not waited for: the log keeps what is not delivered.
+        self._thread.join(DRAIN_WHEN_AWAY if self._failures else DRAIN_ON_CLOSE)
         self._shipper.stop()
         self._shipper.close()
         self._thread.join(1.0)
 
     def _work(self) -> None:
         assert self._shipper is not None
-        failures = 0
         while True:
             ending = self._ending.is_set()
             try:
@@ -251,14 +259,24 @@ class _Shipping:
             except Exception as error:
                 done = False
                 self._log._report(f"delivery is held up: {error}")
-            failures = 0 if done else failures + 1
+            self._failures = 0 if done else self._failures + 1
             if ending:
                 return
             if done:
                 self._wake.wait()
             else:
-                self._ending.wait(ship.backoff(failures))
+                self._ending.wait(ship.backoff(self._failures))
             self._wake.clear()
+
+
+def _remove_old_statuses(folder: Path) -> None:
+    """Remove what processes said about themselves long ago; thousands of short-lived ones leave thousands of files."""
+    oldest = time.time() - STATUS_KEPT
+    with contextlib.suppress(OSError):
+        for item in os.scandir(folder):
+            with contextlib.suppress(OSError):
+                if item.stat().st_mtime < oldest:
+                    os.unlink(item.path)
 
 
 def _after_fork(reference: weakref.ref[AuditLog]) -> None:

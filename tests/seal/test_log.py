@@ -204,6 +204,40 @@ os.waitpid(child, 0)
     assert verify_directory(directory).verdict is Verdict.PASSED
 
 
+@pytest.mark.slow
+def test_a_child_that_outlives_its_parent_does_not_keep_the_log(log_folder: Path) -> None:
+    program = f"""
+import os, signal, time
+from pathlib import Path
+from opentelemetry.sdk.trace import TracerProvider
+from auditspan_seal.processor import AuditSpanProcessor
+from auditspan_seal.service import AuditLog
+provider = TracerProvider()
+provider.add_span_processor(AuditSpanProcessor(AuditLog(Path({str(log_folder)!r}))))
+provider.get_tracer("t").start_span("before", attributes={{"audit.record.id": "x"}}).end()
+assert provider.force_flush(10_000)
+time.sleep(0.5)
+if os.fork() == 0:
+    print("ready", flush=True)  # by the child: it has let go of what is its parent's
+    os.close(1)
+    time.sleep(20)
+    os._exit(0)
+time.sleep(20)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", program], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "ready\n"
+        parent.kill()
+        parent.wait()
+        try:
+            recover(open_directory(log_folder))  # fails if the child still holds the lock
+            assert segment.names(log_folder / "segments") == [], "the child still holds its parent's segment"
+        finally:
+            os.killpg(parent.pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("cut", [1, 40, 300])
 def test_an_unfinished_batch_is_completed_from_the_segments(make_records: Make, log_folder: Path, cut: int) -> None:
     directory = make_records(2)
