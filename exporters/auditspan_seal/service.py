@@ -146,16 +146,14 @@ class AuditLog:
         while True:
             try:
                 sequencer = Sequencer.acquire(self.directory)
+                if sequencer is not None:
+                    self._problem = None
+                    self._serve(sequencer)
+                    return
             except AuditspanError as error:
                 self._report(f"records are kept but not signed: {error}")
-                sequencer = None
             except Exception as error:
                 self._report(f"records are kept but not signed: {type(error).__name__}: {error}")
-                sequencer = None
-            if sequencer is not None:
-                self._problem = None
-                self._serve(sequencer)
-                return
             if self._closing.is_set():
                 return  # the other process, or the next one, does it
             self.publish_status()
@@ -232,6 +230,9 @@ class _Shipping:
             self._shipper = ship.Shipper(log.directory, ship.make_exporter())
         except AuditspanError as error:
             log._report(str(error))
+            return
+        except Exception as error:  # a setting that OpenTelemetry's exporter does not take
+            log._report(f"nothing is delivered: {type(error).__name__}: {error}. Check OTEL_EXPORTER_OTLP_*.")
             return
         self._thread = threading.Thread(target=self._work, name="auditspan-ship", daemon=True)
         self._thread.start()

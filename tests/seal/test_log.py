@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
+from auditspan.cli import main
 from auditspan_seal.errors import DirectoryError
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.note import Note, VerifierKey
@@ -79,6 +80,17 @@ def test_a_key_that_others_can_read_is_refused_and_nothing_is_lost(
     recover(directory)
     assert len(names(directory)) == 3
     assert verify_directory(directory).verdict is Verdict.PASSED
+
+
+def test_a_protocol_that_cannot_be_used_holds_up_delivery_and_nothing_else(
+    make_records: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier/pigeon")
+    directory = make_records(2)
+    assert verify_directory(directory).verdict is Verdict.PASSED
+    assert main(["status", str(directory.path)]) == 3
+    assert "Set it to http/protobuf or grpc" in capsys.readouterr().out
 
 
 def test_finished_segments_are_removed(make_records: Make) -> None:
