@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from elasticsearch import Elasticsearch
 
 from auditspan.devstack import Stack
+from auditspan.devstack.system import tail
 
 _PARTS = pytest.StashKey[dict[str, str]]()
+_FOLDER = pytest.StashKey[Path]()
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +21,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
     """The running stack, on free ports, with empty data."""
     with Stack.start(tmp_path_factory.mktemp("stack")) as running:
         request.config.stash[_PARTS] = running.parts
+        request.config.stash[_FOLDER] = running.directory
         yield running
 
 
@@ -32,3 +36,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Say what the tests really ran against."""
     for name, description in config.stash.get(_PARTS, {}).items():
         terminalreporter.write_line(f"backend tests ran against {name}: {description}")
+    if _FOLDER in config.stash and (terminalreporter.stats.get("failed") or terminalreporter.stats.get("error")):
+        for log in sorted(config.stash[_FOLDER].glob("*.log")):
+            terminalreporter.write_line(f"last lines of {log}:\n{tail(log, 20)}")

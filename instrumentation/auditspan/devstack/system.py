@@ -6,8 +6,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import http.client
 import os
 import pwd
+import random
 import signal
 import socket
 import subprocess
@@ -15,7 +17,6 @@ import sys
 import sysconfig
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from auditspan.devstack.errors import DevStackError
 
 _PR_SET_PDEATHSIG = 1
 _TICK = 15.0
+_PORTS = range(20_000, 32_000)
 
 
 class Part(Protocol):
@@ -88,15 +90,19 @@ def configuration_folder() -> Path:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return loopback ports that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for item in sockets:
-            item.bind(("127.0.0.1", 0))
-        return [int(item.getsockname()[1]) for item in sockets]
-    finally:
-        for item in sockets:
-            item.close()
+    """Return loopback ports that nobody listens on now.
+
+    They lie below the range from which systems take ports for outgoing connections: a service that is stopped for a
+    while must find its port free again, and whoever keeps calling a stopped one must not end up connected to itself.
+    """
+    found: list[int] = []
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            break
+    return found
 
 
 def require_free(port: int) -> None:
@@ -223,7 +229,7 @@ def answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310
             return bool(response.status < 300)
-    except (OSError, urllib.error.URLError, ValueError):
+    except (OSError, http.client.HTTPException, ValueError):
         return False
 
 
