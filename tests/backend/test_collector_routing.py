@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -100,8 +101,12 @@ def test_each_kind_lands_in_its_data_stream_once(
     for index, names in ((GENERAL, {"ordinary"}), (AUDIT, {"sealed"}), (LOG, {"checkpoint", "genesis"})):
         found = documents(index, run, len(names))
         assert sorted(hit["_source"]["name"] for hit in found) == sorted(names), index
-    assert {hit["_id"] for hit in documents(AUDIT, run)} == {f"{origin}-7"}
-    assert {hit["_id"] for hit in documents(LOG, run, 2)} == {f"{origin}-checkpoint-8", f"{origin}-0"}
+    statement, note = _digest(STATEMENT), _digest(f"{origin}\n8\n")
+    assert {hit["_id"] for hit in documents(AUDIT, run)} == {f"{origin}-7-{statement}"}
+    assert {hit["_id"] for hit in documents(LOG, run, 2)} == {
+        f"{origin}-checkpoint-8-{note}",
+        f"{origin}-0-{statement}",
+    }
     everywhere = _search(elasticsearch, "*", run)
     assert len(everywhere) == 4, [hit["_source"]["name"] for hit in everywhere]
 
@@ -218,6 +223,18 @@ def test_an_attribute_of_another_type_does_not_lose_the_document(
     found = {hit["_source"]["attributes"]["audit.log.index"] for hit in documents(AUDIT, run, count**2, seconds=1)}
     missing = set(range(count**2)) - found
     assert not missing, [(values[item % count], values[sum(divmod(item, count)) % count]) for item in missing]
+
+
+def test_a_forged_document_that_comes_first_does_not_keep_the_honest_one_out(
+    send: Callable[..., None], documents: Documents, run: str
+) -> None:
+    origin = f"host/auditspan/{run}"
+    for kind in (_sealed(origin, 1), _entry(origin, 0), _checkpoint(origin, 2)):
+        signed = "audit.statement" if "audit.statement" in kind else "audit.checkpoint.note"
+        send(_span(run, {**kind, signed: "forged"}))
+        send(_span(run, kind))
+    assert len(documents(AUDIT, run, 2)) == 2
+    assert len(documents(LOG, run, 4)) == 4
 
 
 def test_an_unusual_origin_gets_a_safe_document_id(send: Callable[..., None], documents: Documents, run: str) -> None:
@@ -340,6 +357,10 @@ def _search(client: Elasticsearch, index: str, run: str) -> list[dict[str, Any]]
 def _settle() -> None:
     # Longer than the Collector's flush interval: what was going to be stored is stored.
     time.sleep(2)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _unsealed() -> Attributes:

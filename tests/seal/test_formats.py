@@ -20,6 +20,8 @@ from auditspan_seal.formats.merkle import EMPTY_ROOT, Frontier, leaf_hash, node_
 from auditspan_seal.formats.note import Checkpoint, Note, VerifierKey
 from auditspan_seal.keys import KeyFileSigner, sign_checkpoint
 
+ROOT = base64.b64encode(bytes(32)).decode()
+
 
 def recursive_root(leaves: list[bytes]) -> bytes:
     """The definition, RFC 6962 §2.1, word for word."""
@@ -66,6 +68,20 @@ def test_a_known_note_verifies() -> None:
     assert note.signed_by(VerifierKey("PeterNeumann", bytes(32))) is None
 
 
+def test_one_bad_signature_by_a_known_key_spoils_the_note() -> None:
+    signer = KeyFileSigner(Ed25519PrivateKey.generate(), "host")
+    good = sign_checkpoint(signer, Checkpoint("host", 7, leaf_hash(b"x")))
+    name, key_id, signature = good.signatures[0]
+    bad = (name, key_id, signature[:-1] + bytes([signature[-1] ^ 1]))
+    for signatures in ((good.signatures[0], bad), (bad, good.signatures[0])):
+        assert Note(good.text, signatures).signed_by(signer.verifier_key) is False
+
+
+def test_a_note_with_half_a_surrogate_pair_is_refused() -> None:
+    with pytest.raises(MalformedNote):
+        Note.parse("host\n1\n\ud800\n\n— host AAAAAAA=\n")
+
+
 def test_a_checkpoint_comes_back() -> None:
     signer = KeyFileSigner(Ed25519PrivateKey.generate(), "host/auditspan/1")
     checkpoint = Checkpoint("host/auditspan/1", 7, leaf_hash(b"x"))
@@ -78,7 +94,7 @@ def test_a_checkpoint_comes_back() -> None:
     "text",
     [
         "", "a\n1\n", "a\n01\nAAAA\n", "a\n-1\nAAAA\n", "a\n\u0661\nAAAA\n", "a\n1\nAAAA\n", "\n1\n" + "A" * 43 + "=\n",
-        "a\n1\n" + "A" * 42 + "B=\n",
+        f"a\n{2**63}\n{ROOT}\n", f"a\n1\n{ROOT}\n\n", f"a\n1\n{ROOT}\n\nx\n", "a\n1\n" + "A" * 42 + "B=\n",
     ],
 )  # fmt: skip
 def test_a_malformed_checkpoint_is_refused(text: str) -> None:

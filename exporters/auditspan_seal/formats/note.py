@@ -84,6 +84,8 @@ class Note:
             raise MalformedNote(f"The note is longer than {_MAX_NOTE} characters.")
         if any(ord(char) < 0x20 and char != "\n" for char in note) or "\x7f" in note:
             raise MalformedNote("The note has control characters.")
+        if any("\ud800" <= char <= "\udfff" for char in note):
+            raise MalformedNote("The note is not Unicode text: it has half of a surrogate pair.")
         text, separator, block = note.rpartition("\n\n")
         if not separator or not text or not block.endswith("\n"):
             raise MalformedNote("The note has no signature block.")
@@ -105,7 +107,8 @@ class Note:
         found = [s for name, key_id, s in self.signatures if name == key.name and key_id == key.key_id]
         if not found:
             return None
-        return any(key.verifies(self.text.encode(), signature) for signature in found)
+        # A bad signature by a known key spoils the note, whatever else is on it (signed-note, "Verifying").
+        return all(key.verifies(self.text.encode(), signature) for signature in found)
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,10 @@ class Checkpoint:
         # isdecimal alone would let other scripts' digits and leading zeros through
         if not (size.isascii() and size.isdecimal()) or (len(size) > 1 and size[0] == "0") or len(size) > 19:
             raise MalformedNote("The tree size of the checkpoint is not a decimal number.")
+        if int(size) >= 2**63:
+            raise MalformedNote("The tree size of the checkpoint is beyond 2^63 - 1.")
+        if "" in lines[3:-1]:
+            raise MalformedNote("A checkpoint has an empty extension line.")
         root = _decode(lines[2], "the root hash of the checkpoint")
         if len(root) != HASH_SIZE:
             raise MalformedNote(f"The root hash of the checkpoint is not {HASH_SIZE} bytes long.")
