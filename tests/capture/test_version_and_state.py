@@ -75,14 +75,26 @@ def test_a_tracked_and_unchanged_script_has_its_commit(tmp_path: Path) -> None:
         command = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
+    def found() -> str:
+        version._resolve.cache_clear()
+        return script_version(module.plain).source
+
     module = load(tmp_path / "a_script.py")
     git("init", "-q")
-    git("add", "a_script.py")
+    assert found() == "source_hash", "there is no commit yet"
+    (tmp_path / "other").touch()
+    git("add", "other")
     git("commit", "-qm", "x")
-    assert script_version(module.plain).version == f"git:{git('rev-parse', 'HEAD')}"
+    assert found() == "source_hash", "the script is not tracked"
+    (tmp_path / ".gitignore").write_text("a_script.py")
+    assert found() == "source_hash", "the script is ignored"
+    git("add", "-f", "a_script.py")
+    assert found() == "source_hash", "the script is not in the commit yet"
+    git("commit", "-qm", "x")
     version._resolve.cache_clear()
+    assert script_version(module.plain).version == f"git:{git('rev-parse', 'HEAD')}"
     (tmp_path / "a_script.py").write_text(SOURCE + "# changed\n")
-    assert script_version(module.plain).source == "source_hash", "a changed file is not what the commit says"
+    assert found() == "source_hash", "a changed file is not what the commit says"
 
 
 def test_an_installed_package_has_its_release() -> None:

@@ -97,8 +97,8 @@ class Record:
         self._finished = False
 
     def set(self, name: str, value: Value) -> None:
-        """Set one attribute; a value of None is left out."""
-        if value is not None:
+        """Set one attribute; a value of None is left out, and so is what comes after the end of the record."""
+        if value is not None and not self._finished:
             self._span.set_attribute(name, value)
 
     def finish(self, outcome: schema.Outcome, error: BaseException | str | None = None) -> None:

@@ -17,6 +17,8 @@ from typing import Any
 
 from auditspan.schema import UNKNOWN
 
+_GIT_TIMEOUT = 1.0  # seconds that the audited application may have to wait for git
+
 
 @dataclass(frozen=True)
 class ScriptVersion:
@@ -97,16 +99,17 @@ def _distribution_of(top: str, path: Path) -> tuple[str, str] | None:
 
 def _vcs_revision(path: Path) -> str | None:
     """Return ``git:<commit>`` if git tracks the file and it is unchanged since that commit, else None."""
-    folder = str(path.parent)
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, timeout=5)
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    if git("ls-files", "--error-unmatch", str(path)) is None or git("status", "--porcelain", "--", str(path)) != "":
+    # One call, because the first delivery to an endpoint waits for it; once per file and process.
+    question = ["status", "--porcelain=v2", "--branch", "--untracked-files=all", "--ignored=matching", "--", str(path)]
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(path.parent), *question], capture_output=True, text=True, timeout=_GIT_TIMEOUT
+        )
+    except (OSError, subprocess.SubprocessError):
         return None
-    commit = git("rev-parse", "HEAD")
-    return f"git:{commit}" if commit else None
+    lines = done.stdout.splitlines()
+    commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid ")), "(initial)")
+    # A line that is no header says that the file is changed, untracked or ignored.
+    if done.returncode or commit == "(initial)" or any(not line.startswith("# ") for line in lines):
+        return None
+    return f"git:{commit}"
