@@ -104,12 +104,11 @@ def sign_checkpoint(signer: Signer, checkpoint: Checkpoint) -> Note:
     return Note(text, ((key.name, key.key_id, signer.sign(text.encode())),))
 
 
-def read_verifier_key(path: Path, name: str | None = None) -> VerifierKey:
-    """Read a public key to verify with: a vkey, or a PEM public key.
+def read_verifier_key(path: Path) -> VerifierKey:
+    """Read a public key to verify with.
 
     Args:
-        path: the file.
-        name: the key name to use for a PEM key, which has none of its own.
+        path: a file with a vkey, or with a PEM public key, which has no name of its own (the name is empty then).
 
     Raises:
         KeyFileError: the file cannot be read or holds neither.
@@ -125,13 +124,13 @@ def read_verifier_key(path: Path, name: str | None = None) -> VerifierKey:
             f"{path} is a private key. Verifying needs the public one, and the private one should stay where it signs.",
             "Use the file log.vkey of the log directory.",
         )
-    if content.startswith(b"-----BEGIN") and name is not None:
+    if content.startswith(b"-----BEGIN"):
         try:
             public = serialization.load_pem_public_key(content)
         except (ValueError, UnsupportedAlgorithm):
             public = None
         if isinstance(public, Ed25519PublicKey):
-            return VerifierKey(name, public.public_bytes_raw())
+            return VerifierKey("", public.public_bytes_raw())
     try:
         return VerifierKey.parse(content.decode())
     except (MalformedNote, UnicodeDecodeError) as error:

@@ -124,6 +124,15 @@ def test_another_key(directory: Directory, tmp_path: Path) -> None:
     assert [finding.code for finding in report.findings] == [Code.WRONG_KEY]
 
 
+def test_a_key_for_another_log_is_no_reason_to_pass(directory: Directory) -> None:
+    other = VerifierKey("another/log", key(directory).public)
+    report = verify_directory(directory, other)
+    assert report.verdict is Verdict.UNVERIFIABLE
+    assert {finding.code for finding in report.findings} == {Code.NO_KEY, Code.NO_CHECKPOINT}
+    assert verify_directory(directory, other, key(directory)).checkpoints > 0
+    assert verify_directory(directory, VerifierKey("", key(directory).public)).verdict is Verdict.PASSED
+
+
 def test_a_truncated_log_file_is_known_by_what_was_delivered(directory: Directory) -> None:
     directory.delivery.write_text(json.dumps({"file": "x", "offset": 0, "size": 9}))
     content = lines(directory)

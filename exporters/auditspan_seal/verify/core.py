@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from auditspan_seal.errors import FormatError
@@ -13,46 +12,9 @@ from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.batch import Batch
 from auditspan_seal.formats.merkle import Frontier, leaf_hash
 from auditspan_seal.formats.note import Note, VerifierKey
+from auditspan_seal.verify.items import CheckpointItem, EntryItem
 from auditspan_seal.verify.report import Code, Finding, Report
 from auditspan_seal.verify.visible import mismatches
-
-
-@dataclass(frozen=True)
-class CheckpointItem:
-    """A checkpoint as it was found.
-
-    Attributes:
-        origin: the log it claims to be of.
-        batch: note and hashes; None if the document could not be read as one.
-        document_id: where it was found.
-        problem: why `batch` is None.
-    """
-
-    origin: str
-    batch: Batch | None
-    document_id: str | None = None
-    problem: str = ""
-
-
-@dataclass(frozen=True)
-class EntryItem:
-    """An entry as it was found.
-
-    Attributes:
-        statement: its statement; None if the document has none.
-        origin: the log it claims to be in.
-        index: the index that it claims.
-        document: the visible document; None where there is none (a log file).
-        document_id: where it was found.
-        container: the index or file that holds the document.
-    """
-
-    statement: bytes | None
-    origin: str | None = None
-    index: int | None = None
-    document: Mapping[str, Any] | None = None
-    document_id: str | None = None
-    container: str | None = None
 
 
 class Verifier:
@@ -60,12 +22,13 @@ class Verifier:
 
     Args:
         source: what is being read, for the report.
-        key: the key to trust; None: take the one that each log names in its genesis entry (trust on first use).
+        keys: the keys to trust, each for the log of its name (a key without a name: for every log). None given: take
+            the one that each log names in its genesis entry (trust on first use).
     """
 
-    def __init__(self, source: str, key: VerifierKey | None = None) -> None:
-        self.report = Report(source, "pinned" if key else "first_use")
-        self._key = key
+    def __init__(self, source: str, *keys: VerifierKey) -> None:
+        self.report = Report(source, "pinned" if keys else "first_use")
+        self._keys = keys
         self._checkpoints: dict[str, list[CheckpointItem]] = defaultdict(list)
         self._entries: list[EntryItem] = []
 
@@ -97,6 +60,13 @@ class Verifier:
             self._find(
                 Code.NO_CHECKPOINT, f"Records claim to be of the log {origin}, of which no checkpoint is there.", origin
             )
+        for key in self._keys:
+            if key.name and key.name not in logs:
+                self._find(
+                    Code.NO_CHECKPOINT,
+                    f"A key for the log {key.name} was given, of which no checkpoint is there.",
+                    key.name,
+                )
         self.report.findings.sort(key=lambda f: (f.origin or "", f.index if f.index is not None else -1, f.code.value))
         return self.report
 
@@ -113,7 +83,7 @@ class Verifier:
                 Code.FOREIGN_DOCUMENT,
                 "A document without a statement is among the sealed ones: it was put there, or its statement was "
                 "removed. It is not evidence.",
-                item.origin, item.index, _span_id(item), item.document_id, "attributes.audit.statement",
+                item.origin, item.index, item.span_id, item.document_id, "attributes.audit.statement",
             )  # fmt: skip
             return
         place = places.get(leaf_hash(item.statement))
@@ -123,7 +93,7 @@ class Verifier:
                 self._find(
                     Code.ENTRY_UNCOVERED,
                     f"The record at index {item.index} is not covered by a checkpoint yet ({log.size} entries are).",
-                    item.origin, item.index, _span_id(item), item.document_id,
+                    item.origin, item.index, item.span_id, item.document_id,
                 )  # fmt: skip
             elif log is not None and item.index is not None and log.cannot_prove(item.index):
                 pass  # said once for the whole range
@@ -133,7 +103,7 @@ class Verifier:
                 self._find(
                     Code.STATEMENT_ALTERED,
                     "The statement is not the one that was signed for this index: it was altered or forged.",
-                    item.origin, item.index, _span_id(item), item.document_id,
+                    item.origin, item.index, item.span_id, item.document_id,
                     "attributes.audit.statement" if item.document is not None else None,
                 )  # fmt: skip
             return
@@ -145,10 +115,16 @@ class Verifier:
                 self._find(
                     Code.DUPLICATE_DOCUMENT,
                     f"The record at index {index} is there twice; the other document is {other.document_id}.",
-                    log.origin, index, _span_id(item), item.document_id,
+                    log.origin, index, item.span_id, item.document_id,
                 )  # fmt: skip
             return
         found[log.origin, index] = item
+
+    def key_for(self, origin: str) -> VerifierKey | None:
+        """Return the key to trust for a log, among those that were given."""
+        by_name = {key.name: key for key in self._keys}
+        key = by_name.get(origin) or by_name.get("")
+        return VerifierKey(origin, key.public) if key is not None else None
 
     def _find(
         self,
@@ -327,17 +303,19 @@ class _Log:
             )
 
     def _check_signatures(self, genesis: EntryItem | None) -> None:
-        key = self._verifier._key or _genesis_key(genesis)
+        given = bool(self._verifier._keys)
+        key = self._verifier.key_for(self.origin) if given else _genesis_key(genesis)
         if key is None:
             if self._notes:
                 self._verifier._find(
-                    Code.NO_CHECKPOINT,
-                    "No key to verify with: none was given, and the entry that names the key (index 0) is not there.",
+                    Code.NO_KEY,
+                    f"None of the keys that were given is for the log {self.origin}: give its log.vkey with --key, or "
+                    "leave the log out with --origin."
+                    if given
+                    else "No key was given, and the entry that names the key (index 0) is not there.",
                     self.origin,
                 )
             return
-        if key.name != self.origin:
-            key = VerifierKey(self.origin, key.public)  # one key may sign for several logs; the name is the log's
         wrong = 0
         for note, item in self._notes:
             signed = note.signed_by(key)
@@ -357,7 +335,7 @@ class _Log:
             )
 
     def _entry_finding(self, code: Code, message: str, index: int, item: EntryItem, field: str | None = None) -> None:
-        self._verifier._find(code, message, self.origin, index, _span_id(item), item.document_id, field)
+        self._verifier._find(code, message, self.origin, index, item.span_id, item.document_id, field)
 
     def _find(self, code: Code, message: str, item: CheckpointItem) -> None:
         index = item.batch.first if item.batch is not None else None
@@ -372,19 +350,6 @@ def _genesis_key(genesis: EntryItem | None) -> VerifierKey | None:
         return VerifierKey.parse(str(fields.get("key"))) if fields["type"] == "genesis" else None
     except FormatError:
         return None
-
-
-def _span_id(item: EntryItem) -> str | None:
-    if item.document is not None:
-        seen = item.document.get("span_id")
-        return seen if isinstance(seen, str) else None
-    if item.statement is None:
-        return None
-    try:
-        seen = statements.decode(item.statement).get("span_id")
-    except FormatError:
-        return None
-    return seen if isinstance(seen, str) else None
 
 
 def _short(value: Any) -> str:

@@ -8,21 +8,22 @@ from auditspan_seal.formats.note import VerifierKey
 from auditspan_seal.log import reader, segment
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.ship import Delivery
-from auditspan_seal.verify.core import CheckpointItem, EntryItem, Verifier
+from auditspan_seal.verify.core import Verifier
+from auditspan_seal.verify.items import CheckpointItem, EntryItem
 from auditspan_seal.verify.report import Code, Finding, Report
 
 
-def verify_directory(directory: Directory, key: VerifierKey | None = None) -> Report:
+def verify_directory(directory: Directory, *keys: VerifierKey) -> Report:
     """Verify a log directory.
 
     Args:
         directory: the directory; it may be in use.
-        key: the key to trust; None: the one that the log names itself.
+        keys: the keys to trust; none: the one that the log names itself.
 
     Raises:
         DirectoryError: it cannot be read.
     """
-    verifier = Verifier(str(directory.path), key)
+    verifier = Verifier(str(directory.path), *keys)
     findings = verifier.report.findings
     size = 0
     positions: dict[str, int] = {}

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from auditspan_seal import spans
@@ -12,7 +12,8 @@ from auditspan_seal.errors import FormatError, SourceError
 from auditspan_seal.formats import batch as batches
 from auditspan_seal.formats.batch import Batch
 from auditspan_seal.formats.note import VerifierKey
-from auditspan_seal.verify.core import CheckpointItem, EntryItem, Verifier
+from auditspan_seal.verify.core import Verifier
+from auditspan_seal.verify.items import CheckpointItem, EntryItem
 from auditspan_seal.verify.report import Code, Report
 
 INDICES = "traces-audit*.otel-*,auditspan-log*"
@@ -47,8 +48,8 @@ def connect(url: str) -> Any:
 
 def verify_elasticsearch(
     url: str,
-    key: VerifierKey | None = None,
-    *,
+    *keys: VerifierKey,
+    origin: str | None = None,
     wait: float = 15.0,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Report:
@@ -56,7 +57,8 @@ def verify_elasticsearch(
 
     Args:
         url: its URL.
-        key: the key to trust; None: the one that each log names itself.
+        keys: the keys to trust, each for the log of its name; none: the one that each log names itself.
+        origin: verify only this log; None: all that are there.
         wait: seconds to wait for documents in flight before something counts as missing.
         progress: is told what is going on.
 
@@ -66,7 +68,7 @@ def verify_elasticsearch(
     client = connect(url)
     deadline = time.monotonic() + wait
     while True:
-        report = _verify_once(client, url, key, progress)
+        report = _verify_once(client, url, keys, origin, progress)
         missing = [finding for finding in report.findings if finding.code in _IN_FLIGHT]
         if not missing or time.monotonic() >= deadline:
             return report
@@ -74,25 +76,29 @@ def verify_elasticsearch(
         time.sleep(min(2.0, max(0.1, deadline - time.monotonic())))
 
 
-def _verify_once(client: Any, url: str, key: VerifierKey | None, progress: Callable[[str], None]) -> Report:
+def _verify_once(
+    client: Any, url: str, keys: Sequence[VerifierKey], origin: str | None, progress: Callable[[str], None]
+) -> Report:
+    query = {"term": {f"attributes.{spans.ORIGIN}": origin}} if origin else None
+
     def counted() -> Iterator[dict[str, Any]]:
-        for count, hit in enumerate(documents(client), 1):
+        for count, hit in enumerate(documents(client, query), 1):
             if count % 10_000 == 0:
                 progress(f"{count} documents read …")
             yield hit
 
-    return verify_documents(counted(), _without_password(url), key)
+    return verify_documents(counted(), _without_password(url), *keys)
 
 
-def verify_documents(hits: Iterable[dict[str, Any]], source: str, key: VerifierKey | None = None) -> Report:
+def verify_documents(hits: Iterable[dict[str, Any]], source: str, *keys: VerifierKey) -> Report:
     """Verify documents that were read already.
 
     Args:
         hits: search hits of Elasticsearch: ``_index``, ``_id``, ``_source``.
         source: what is being read, for the report.
-        key: the key to trust; None: the one that each log names itself.
+        keys: the keys to trust, each for the log of its name; none: the one that each log names itself.
     """
-    verifier = Verifier(source, key)
+    verifier = Verifier(source, *keys)
     for hit in hits:
         document = hit.get("_source")
         document = document if isinstance(document, dict) else {}

@@ -41,6 +41,7 @@ class Code(str, Enum):
     TORN_TAIL = "torn_tail"
     GAP_ENTRY = "gap_entry"
     NO_CHECKPOINT = "no_checkpoint"
+    NO_KEY = "no_key"
     NOTHING_FOUND = "nothing_found"
 
 
@@ -52,6 +53,7 @@ VERDICT_OF = {
     Code.TORN_TAIL: Verdict.INCOMPLETE,
     Code.GAP_ENTRY: Verdict.INCOMPLETE,
     Code.NO_CHECKPOINT: Verdict.UNVERIFIABLE,
+    Code.NO_KEY: Verdict.UNVERIFIABLE,
     Code.NOTHING_FOUND: Verdict.UNVERIFIABLE,
 }
 _WORST_FIRST = (Verdict.FAILED, Verdict.UNVERIFIABLE, Verdict.INCOMPLETE)

@@ -139,18 +139,18 @@ def _through_stack(folder: Path, console: Console, stack: Any) -> dict[str, Any]
     recorded = verify_directory(directory, key).logs
     deadline = time.monotonic() + _DELIVERY_TIMEOUT
     while True:
-        honest = verify_elasticsearch(url, key, wait=0)
+        honest = verify_elasticsearch(url, key, origin=directory.origin, wait=0)
         # What is there may verify while more is on its way; here we know how much it has to be.
         if (honest.logs.items() >= recorded.items() and not honest.findings) or time.monotonic() >= deadline:
             break
         time.sleep(0.5)
-    runs = _show_runs(story.by_run(story.from_elasticsearch(url)), console)
+    runs = _show_runs(story.by_run(story.from_elasticsearch(url, directory.origin)), console)
     _heading(console, 3, "Verify it from the documents alone (`auditspan verify --elasticsearch`)")
     show(honest, console)
     _heading(console, 4, "Now somebody with write access edits a document")
-    restore, text = _alter_document(url)
+    restore, text = _alter_document(url, directory.origin)
     console.print(f"  {text}")
-    tampered = verify_elasticsearch(url, key, wait=0, progress=common.progress)
+    tampered = verify_elasticsearch(url, key, origin=directory.origin, wait=0)
     show(tampered, console)
     restore()
     return _result(runs, honest, tampered, {"elasticsearch": url})
@@ -267,13 +267,14 @@ def _alter_one_byte(directory: Path) -> str:
     raise AuditspanError("The demo's log has no record of written rows.", "Report this as a bug.")
 
 
-def _alter_document(url: str) -> tuple[Any, str]:
+def _alter_document(url: str, origin: str) -> tuple[Any, str]:
     """Change one field of one document through its backing index; returns how to undo it, and what was done."""
     from auditspan_seal.verify.elasticsearch import connect
 
     client = connect(url)
     name = schema.CONNECTOR_ROWS_WRITTEN
-    hits = client.search(index="traces-audit*.otel-*", query={"exists": {"field": f"attributes.{name}"}}, size=1)
+    own = [{"exists": {"field": f"attributes.{name}"}}, {"term": {f"attributes.{spans.ORIGIN}": origin}}]
+    hits = client.search(index="traces-audit*.otel-*", query={"bool": {"filter": own}}, size=1)
     hit = hits["hits"]["hits"][0]
     attributes = hit["_source"]["attributes"]
     before = attributes[name]

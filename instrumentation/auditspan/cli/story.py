@@ -76,12 +76,13 @@ def from_directory(directory: Directory) -> Iterator[Record]:
             yield from filter(None, map(record_of, block.statements))
 
 
-def from_elasticsearch(url: str) -> Iterator[Record]:
-    """Read the records in Elasticsearch."""
-    from auditspan_seal.spans import STATEMENT
+def from_elasticsearch(url: str, origin: str | None = None) -> Iterator[Record]:
+    """Read the records in Elasticsearch, all or those of one log."""
+    from auditspan_seal.spans import ORIGIN, STATEMENT
     from auditspan_seal.verify.elasticsearch import connect, documents
 
-    for hit in documents(connect(url)):
+    query = {"term": {f"attributes.{ORIGIN}": origin}} if origin else None
+    for hit in documents(connect(url), query):
         statement = hit.get("_source", {}).get("attributes", {}).get(STATEMENT)
         record = record_of(statement.encode("utf-8", "replace")) if isinstance(statement, str) else None
         if record is not None:

@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from auditspan.cli import common
-from auditspan_seal.formats.note import VerifierKey
 from auditspan_seal.keys import read_verifier_key
 from auditspan_seal.verify.report import VERDICT_OF, Report, Verdict
 
@@ -34,7 +33,15 @@ def register(verbs: common.Verbs) -> None:
         "0 PASSED, 1 FAILED, 2 wrong usage or unreachable source, 3 INCOMPLETE, 4 UNVERIFIABLE",
     )
     common.add_source(parser)
-    parser.add_argument("--key", type=Path, metavar="FILE", help="public key to trust: a log.vkey, or PEM")
+    parser.add_argument(
+        "--key",
+        type=Path,
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="public key to trust: the log.vkey of a log, or PEM; once for each log",
+    )
+    parser.add_argument("--origin", metavar="ORIGIN", help="with --elasticsearch: verify only this log")
     parser.add_argument(
         "--wait",
         type=float,
@@ -46,25 +53,22 @@ def register(verbs: common.Verbs) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the verb."""
+    keys = [read_verifier_key(path) for path in options.key]
     if options.elasticsearch:
         from auditspan_seal.verify.elasticsearch import verify_elasticsearch
 
-        key = _key(options.key, options.elasticsearch)
-        report = verify_elasticsearch(options.elasticsearch, key, wait=options.wait, progress=common.progress)
+        report = verify_elasticsearch(
+            options.elasticsearch, *keys, origin=options.origin, wait=options.wait, progress=common.progress
+        )
     else:
         from auditspan_seal.verify.directory import verify_directory
 
-        directory = common.directory_of(options)
-        report = verify_directory(directory, _key(options.key, directory.origin))
+        report = verify_directory(common.directory_of(options), *keys)
     if options.json:
         common.print_json(report.as_json())
     else:
         show(report, common.console())
     return report.exit_code
-
-
-def _key(path: Path | None, name: str) -> VerifierKey | None:
-    return read_verifier_key(path, name) if path is not None else None
 
 
 def show(report: Report, console: Console) -> None:
