@@ -47,7 +47,8 @@ def list_runs(options: argparse.Namespace) -> int:
         return 0
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("began (UTC)", "run", "workflow", "trigger", "records", "outcome"):
-        table.add_column(name)
+        # A run ID is there to be copied: folded if need be, never cut.
+        table.add_column(name, overflow="fold", no_wrap=name in ("began (UTC)", "records", "outcome"))
     for run_id, records in runs.items():
         first = records[0]
         began = dt.datetime.fromtimestamp(first.start / 1e9, tz=dt.timezone.utc).strftime("%Y-%m-%d %H:%M:%S")

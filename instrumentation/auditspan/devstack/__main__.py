@@ -79,6 +79,9 @@ def _status() -> int:
     print(f"  OTLP/gRPC      {urls['otlp_grpc']}\n  logs           {_folder()}/*.log\n\nTo send there:\n")
     print(f"export OTEL_EXPORTER_OTLP_ENDPOINT={urls['otlp_http']}")
     print("export OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf")
+    print("\nTo have `auditspan demo --stack` and the tests use it, and not one of their own:\n")
+    print(f"export AUDITSPAN_ELASTICSEARCH_URL={urls['elasticsearch']}")
+    print(f"export AUDITSPAN_COLLECTOR_ENDPOINT={urls['otlp_http']}")
     return 0
 
 
