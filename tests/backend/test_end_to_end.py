@@ -17,6 +17,7 @@ import pytest
 from elasticsearch import Elasticsearch
 
 from auditspan import schema
+from auditspan.cli import main
 from auditspan.cli.demo import EXAMPLE, example_folder
 from auditspan_seal import spans
 from auditspan_seal.formats.note import VerifierKey
@@ -369,6 +370,13 @@ def test_the_command_says_the_same(told: Story) -> None:
         capture_output=True, text=True,
     )  # fmt: skip
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_one_record_can_be_proven_from_the_documents(told: Story, tmp_path: Path) -> None:
+    for hit in told.documents():
+        span = hit["_source"]["span_id"]
+        assert main(["prove", span, "--elasticsearch", told.url, "--out", str(tmp_path)]) == 0
+        assert main(["verify", str(tmp_path / f"{span}.tlog-proof"), "--key", str(told.directory.verifier_key)]) == 0
 
 
 def test_always_off_gives_the_same_records_and_no_span_to_the_users_exporter(

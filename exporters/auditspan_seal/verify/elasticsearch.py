@@ -10,6 +10,7 @@ from typing import Any
 from auditspan_seal import spans
 from auditspan_seal.errors import FormatError, SourceError
 from auditspan_seal.formats import batch as batches
+from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.batch import Batch
 from auditspan_seal.formats.note import VerifierKey
 from auditspan_seal.verify.core import Verifier
@@ -157,6 +158,34 @@ def documents(client: Any, query: dict[str, Any] | None = None) -> Iterator[dict
             f"Elasticsearch does not answer: {error.message.splitlines()[0]}.",
             "Check the URL given to --elasticsearch and that the server is up (GET /_cluster/health).",
         ) from None
+
+
+def statements_of(url: str) -> Iterator[bytes]:
+    """Read all statements in Elasticsearch.
+
+    Raises:
+        SourceError: it does not answer, or not as it should.
+    """
+    for hit in documents(connect(url)):
+        statement = _entry(hit, hit.get("_source") or {}, (hit.get("_source") or {}).get("attributes") or {}).statement
+        if statement is not None:
+            yield statement
+
+
+def batches_of(url: str, statement: bytes) -> list[Batch]:
+    """Read the checkpoints of the log that a statement says it is in, in order.
+
+    Raises:
+        SourceError: Elasticsearch does not answer, or not as it should.
+        MalformedStatement: the statement is none.
+    """
+    origin = statements.decode(statement).get("origin")
+    own = [{"term": {f"attributes.{spans.ORIGIN}": origin}}, {"term": {f"attributes.{spans.DOCUMENT}": "checkpoint"}}]
+    found = [
+        _checkpoint(hit, hit["_source"]["attributes"]).batch
+        for hit in documents(connect(url), {"bool": {"filter": own}})
+    ]
+    return sorted((batch for batch in found if batch is not None), key=lambda batch: batch.first)
 
 
 def _checkpoint(hit: dict[str, Any], attributes: dict[str, Any]) -> CheckpointItem:

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from auditspan.cli import common
 from auditspan_seal.keys import read_verifier_key
+from auditspan_seal.verify.proof import PROOF_SUFFIX, verify_proof
 from auditspan_seal.verify.report import VERDICT_OF, Report, Verdict
 
 COLOURS = {
@@ -28,7 +29,7 @@ def register(verbs: common.Verbs) -> None:
         verbs,
         "verify",
         run,
-        "Check that no audit record was altered, deleted, inserted or reordered.",
+        "Check that no audit record was altered, deleted, inserted or reordered; or one proof (a .tlog-proof file).",
         "auditspan verify --elasticsearch http://127.0.0.1:9200 --key log.vkey",
         "0 PASSED, 1 FAILED, 2 wrong usage or unreachable source, 3 INCOMPLETE, 4 UNVERIFIABLE",
     )
@@ -54,7 +55,9 @@ def register(verbs: common.Verbs) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the verb."""
     keys = [read_verifier_key(path) for path in options.key]
-    if options.elasticsearch:
+    if options.directory is not None and options.directory.name.endswith(PROOF_SUFFIX):
+        report = verify_proof(options.directory, *keys)
+    elif options.elasticsearch:
         from auditspan_seal.verify.elasticsearch import verify_elasticsearch
 
         report = verify_elasticsearch(
