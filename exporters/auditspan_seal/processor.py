@@ -12,6 +12,12 @@ RECORD_ID = "audit.record.id"
 """The attribute that makes a span an audit span."""
 
 
+def is_audit_span(span: ReadableSpan) -> bool:
+    """Tell whether a span is to be recorded."""
+    attributes = span.attributes
+    return attributes is not None and RECORD_ID in attributes
+
+
 class AuditSpanProcessor(SpanProcessor):
     """Records every ended span that has ``audit.record.id``; adds nothing to the others but one look-up."""
 
@@ -23,7 +29,7 @@ class AuditSpanProcessor(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Record an audit span."""
-        if span.attributes and RECORD_ID in span.attributes:
+        if is_audit_span(span):
             self.log.record(span)
 
     def shutdown(self) -> None:

@@ -57,6 +57,7 @@ class AuditLog:
         self._sequencer: Sequencer | None = None  # while this process is the one that sequences
         self._sequenced = 0
         self.recorded = 0
+        self._published = 0  # of these, how many the status last written knows of
         self.lost = 0
         self._problem: str | None = None
         self.publish_status()
@@ -115,7 +116,7 @@ class AuditLog:
 
     def publish_status(self) -> None:
         """Write what this process says about itself; never raises."""
-        fields = {
+        fields: dict[str, Any] = {
             "pid": os.getpid(),
             "command": sys.argv[:1] or [sys.executable],
             "started": self._started,
@@ -130,6 +131,7 @@ class AuditLog:
             draft = path.with_suffix(f".{threading.get_ident()}")
             draft.write_bytes(orjson.dumps(fields))
             os.replace(draft, path)
+            self._published = fields["recorded"]
         except Exception:
             logger.debug("auditspan: the status of this process could not be written", exc_info=True)
 
@@ -156,7 +158,8 @@ class AuditLog:
                 self._report(f"records are kept but not signed: {type(error).__name__}: {error}")
             if self._closing.is_set():
                 return  # the other process, or the next one, does it
-            self.publish_status()
+            if self.recorded != self._published:
+                self.publish_status()
             self._closing.wait(TAKEOVER)
 
     def _serve(self, sequencer: Sequencer) -> None:
@@ -209,7 +212,7 @@ class AuditLog:
         self._start_lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = threading.Event()
-        self.recorded = self.lost = self._sequenced = 0
+        self.recorded = self.lost = self._sequenced = self._published = 0
         self._started = time.time()
         self._problem = None
 

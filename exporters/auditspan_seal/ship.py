@@ -3,7 +3,7 @@
 
 The log on disk is the queue: the cursor in ``delivery.json`` moves only after the Collector accepted a batch. What is
 sent twice (a crash between acceptance and the moved cursor) is refused as a duplicate by Elasticsearch, because the
-Collector derives the document ID from origin and index.
+Collector derives the document ID from origin, index and statement.
 
 All ``OTEL_EXPORTER_OTLP_*`` settings are those of OpenTelemetry's own exporters, which do the sending.
 """

@@ -22,7 +22,7 @@ from auditspan.capture import environ, faults, instrumentor
 from auditspan.capture.sampling import AuditSampler
 from auditspan_seal.errors import AuditspanError, NotActive
 from auditspan_seal.log.directory import default_path
-from auditspan_seal.processor import AuditSpanProcessor
+from auditspan_seal.processor import AuditSpanProcessor, is_audit_span
 from auditspan_seal.service import AuditLog
 
 logger = logging.getLogger("auditspan")
@@ -117,7 +117,7 @@ class AuditSpanExporter(SpanExporter):
             selfcheck.failed(str(error))
             return SpanExportResult.FAILURE
         for span in spans:
-            if span.attributes and "audit.record.id" in span.attributes:
+            if is_audit_span(span):
                 log.record(span)
         return SpanExportResult.SUCCESS
 

@@ -7,6 +7,7 @@ audit-logging data model (OTEP 0267, draft of 2026-06); what is ours lives under
 
 from __future__ import annotations
 
+from collections.abc import Container
 from enum import Enum
 from typing import Final
 
@@ -140,7 +141,6 @@ REQUIRED: Final = (
 UNKNOWN: Final = "unknown"
 
 
-def missing(attributes: object) -> list[str]:
-    """Name the required attributes that `attributes` (a mapping) lacks, in the order of :data:`REQUIRED`."""
-    present = attributes if hasattr(attributes, "__contains__") else ()
-    return [name for name in REQUIRED if name not in present]
+def missing(attributes: Container[str]) -> list[str]:
+    """Name the required attributes that `attributes` lacks, in the order of :data:`REQUIRED`."""
+    return [name for name in REQUIRED if name not in attributes]

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -13,7 +14,10 @@ from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 from auditspan import schema
 from auditspan.capture import faults
 from auditspan.capture.instrumentor import AuditInstrumentor
+from auditspan.capture.recorder import Actor, Event, Record, Recorder, Target
+from auditspan.capture.run import Run
 from auditspan.capture.sampling import AuditSampler
+from auditspan.capture.version import ScriptVersion
 
 
 class Audited(SpanProcessor):
@@ -46,6 +50,27 @@ class Audited(SpanProcessor):
         for instance in self._on:
             instance.uninstrument()
         self.provider.shutdown()
+
+
+@pytest.fixture
+def in_run(audited: Audited) -> Callable[..., AbstractContextManager[Record]]:
+    """Open a run like any other plugin would, around a ``with`` block."""
+    script = ScriptVersion("7", "declared", "outer")
+    event = Event(
+        name="outer",
+        type=schema.EventType.WORKFLOW_EXECUTION,
+        action="EXECUTE",
+        actor=Actor("test", schema.ActorType.SYSTEM, "test"),
+        target=Target("outer", "test"),
+        message="outer",
+        script=script,
+    )
+
+    def open_run(run_id: str = "outer-run") -> AbstractContextManager[Record]:
+        run = Run(run_id, "outer", schema.TriggerType.WEBHOOK, "delivery", script)
+        return Recorder("test", "1", audited.provider).record(event, opens=run)
+
+    return open_run
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 from auditspan import schema
 from auditspan.capture import environ, faults
 from auditspan.capture import run as runs
-from auditspan.capture.recorder import Actor, Event, Recorder, Target
+from auditspan.capture.recorder import Recorder
 from auditspan.capture.run import Run
 from auditspan.capture.version import ScriptVersion
 from auditspan.runners import apscheduler as plugin
@@ -112,27 +112,6 @@ def watched() -> Iterator[Callable[..., Watched]]:
     for scheduler in started:
         if scheduler.running:
             scheduler.shutdown()
-
-
-@pytest.fixture
-def in_run(audited: Any) -> Callable[..., Any]:
-    """Open a run like any other plugin would, around a ``with`` block."""
-    script = ScriptVersion("7", "declared", "outer")
-    event = Event(
-        name="outer",
-        type=schema.EventType.WORKFLOW_EXECUTION,
-        action="EXECUTE",
-        actor=Actor("test", schema.ActorType.SYSTEM, "test"),
-        target=Target("outer", "test"),
-        message="outer",
-        script=script,
-    )
-
-    def open_run(run_id: str = "outer-run") -> Any:
-        run = Run(run_id, "outer", schema.TriggerType.WEBHOOK, "delivery", script)
-        return Recorder("test", "1", audited.provider).record(event, opens=run)
-
-    return open_run
 
 
 def jobs(audited: Any) -> list[dict[str, Any]]:

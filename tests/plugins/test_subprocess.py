@@ -15,12 +15,8 @@ from typing import Any
 
 import pytest
 
-from auditspan import schema
 from auditspan.capture import environ, faults
 from auditspan.capture import run as runs
-from auditspan.capture.recorder import Actor, Event, Recorder, Target
-from auditspan.capture.run import Run
-from auditspan.capture.version import ScriptVersion
 from auditspan.propagation import subprocess as plugin
 from auditspan.propagation.subprocess import SubprocessInstrumentor
 
@@ -39,20 +35,11 @@ def clean(monkeypatch: Any) -> Iterator[None]:
 
 
 @pytest.fixture
-def in_run(audited: Any) -> Callable[[], AbstractContextManager[Any]]:
+def in_run(
+    audited: Any, in_run: Callable[[], AbstractContextManager[Any]]
+) -> Callable[[], AbstractContextManager[Any]]:
     audited.instrument(SubprocessInstrumentor)
-    script = ScriptVersion("7", "declared", "outer")
-    event = Event(
-        name="outer",
-        type=schema.EventType.WORKFLOW_EXECUTION,
-        action="EXECUTE",
-        actor=Actor("test", schema.ActorType.SYSTEM, "test"),
-        target=Target("outer", "test"),
-        message="outer",
-        script=script,
-    )
-    run = Run("outer-run", "outer", schema.TriggerType.WEBHOOK, "delivery", script)
-    return lambda: Recorder("test", "1", audited.provider).record(event, opens=run)
+    return in_run
 
 
 def printed(output: bytes | str | None) -> dict[str, str]:

@@ -29,9 +29,6 @@ MAX_SIZE = 16 * 1024 * 1024  # bytes
 _SAFE_INT = 2**53
 _MAX_DEPTH = 64
 
-TYPES = ("span", "genesis", "gap")
-"""Kinds of entries."""
-
 
 def encode(fields: Mapping[str, Any]) -> bytes:
     """Make the bytes of a statement.

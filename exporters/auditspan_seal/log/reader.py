@@ -76,6 +76,11 @@ def blocks(folder: Path, start: Cursor | None = None) -> Iterator[Block | Tail]:
         yield from _blocks_of(folder / name, start.offset if name == start.file else 0)
 
 
+def batches(folder: Path) -> Iterator[Block]:
+    """Read all whole batches; see :func:`blocks`."""
+    return (block for block in blocks(folder) if isinstance(block, Block))
+
+
 def _blocks_of(path: Path, offset: int) -> Iterator[Block | Tail]:
     statements: list[bytes] = []
     begin = offset

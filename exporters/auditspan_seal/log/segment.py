@@ -128,6 +128,14 @@ def read_lines(path: Path, offset: int, limit: int) -> tuple[list[bytes], int]:
     return lines, offset
 
 
+def waiting(path: Path, offset: int) -> int:
+    """Count the complete lines after `offset`; 0 if the segment is gone, which it is only when it was read."""
+    try:
+        return len(read_lines(path, offset, 1_000_000)[0])
+    except FileNotFoundError:
+        return 0
+
+
 def has_writer(path: Path) -> bool:
     """Tell whether the process that writes the segment is alive."""
     try:

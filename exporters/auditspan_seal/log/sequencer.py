@@ -98,9 +98,6 @@ class Sequencer:
             if fresh
             else KeyFileSigner.load(self._directory.key, self._directory.origin)
         )
-        if fresh:
-            self._begin()
-            return
         last = self._last_block()
         if last is None:
             self._begin()
@@ -129,13 +126,14 @@ class Sequencer:
             for block in reader.blocks(self._directory.log, reader.Cursor(name)):
                 if not isinstance(block, reader.Block) or block.after.file != name:
                     break
-                if damaged is not None or (name != names[-1] and not _is_whole(block)):
+                whole = _is_whole(block)
+                if damaged is not None or (name != names[-1] and not whole):
                     raise DirectoryError(
                         f"The log file {self._directory.log / name} was altered before its last checkpoint.",
                         f"Run `auditspan verify {self._directory.path}` to see what changed; restore the file, or "
                         "start a new directory (AUDITSPAN_DIR). Until then records stay in the segments, unsigned.",
                     )
-                if _is_whole(block):
+                if whole:
                     last = block
                 else:
                     damaged = block

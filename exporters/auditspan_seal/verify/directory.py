@@ -94,10 +94,9 @@ def _check_segments(directory: Directory, positions: dict[str, int], findings: l
                     )
                 )
                 continue
-            lines, _ = segment.read_lines(path, offset, 1_000_000)
         except FileNotFoundError:
             continue
-        waiting += len(lines)
+        waiting += segment.waiting(path, offset)
     if waiting:
         findings.append(
             Finding(

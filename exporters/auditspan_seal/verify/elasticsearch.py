@@ -80,10 +80,8 @@ def verify_elasticsearch(
 def _verify_once(
     client: Any, url: str, keys: Sequence[VerifierKey], origin: str | None, progress: Callable[[str], None]
 ) -> Report:
-    query = {"term": {f"attributes.{spans.ORIGIN}": origin}} if origin else None
-
     def counted() -> Iterator[dict[str, Any]]:
-        for count, hit in enumerate(documents(client, query), 1):
+        for count, hit in enumerate(documents(client, _of_log(origin)), 1):
             if count % 10_000 == 0:
                 progress(f"{count} documents read …")
             yield hit
@@ -101,14 +99,10 @@ def verify_documents(hits: Iterable[dict[str, Any]], source: str, *keys: Verifie
     """
     verifier = Verifier(source, *keys)
     for hit in hits:
-        document = hit.get("_source")
-        document = document if isinstance(document, dict) else {}
-        attributes = document.get("attributes")
-        attributes = attributes if isinstance(attributes, dict) else {}
-        if attributes.get(spans.DOCUMENT) == "checkpoint":
-            verifier.add_checkpoint(_checkpoint(hit, attributes))
+        if _attributes(hit).get(spans.DOCUMENT) == "checkpoint":
+            verifier.add_checkpoint(_checkpoint(hit))
         else:
-            verifier.add_entry(_entry(hit, document, attributes))
+            verifier.add_entry(_entry(hit))
     return verifier.finish()
 
 
@@ -160,14 +154,18 @@ def documents(client: Any, query: dict[str, Any] | None = None) -> Iterator[dict
         ) from None
 
 
-def statements_of(url: str) -> Iterator[bytes]:
-    """Read all statements in Elasticsearch.
+def statements_of(url: str, origin: str | None = None) -> Iterator[bytes]:
+    """Read the statements in Elasticsearch.
+
+    Args:
+        url: its URL.
+        origin: of which log; None: all that are there.
 
     Raises:
         SourceError: it does not answer, or not as it should.
     """
-    for hit in documents(connect(url)):
-        statement = _entry(hit, hit.get("_source") or {}, (hit.get("_source") or {}).get("attributes") or {}).statement
+    for hit in documents(connect(url), _of_log(origin)):
+        statement = _entry(hit).statement
         if statement is not None:
             yield statement
 
@@ -180,15 +178,27 @@ def batches_of(url: str, statement: bytes) -> list[Batch]:
         MalformedStatement: the statement is none.
     """
     origin = statements.decode(statement).get("origin")
-    own = [{"term": {f"attributes.{spans.ORIGIN}": origin}}, {"term": {f"attributes.{spans.DOCUMENT}": "checkpoint"}}]
-    found = [
-        _checkpoint(hit, hit["_source"]["attributes"]).batch
-        for hit in documents(connect(url), {"bool": {"filter": own}})
-    ]
+    own = [_of_log(origin), {"term": {f"attributes.{spans.DOCUMENT}": "checkpoint"}}]
+    found = [_checkpoint(hit).batch for hit in documents(connect(url), {"bool": {"filter": own}})]
     return sorted((batch for batch in found if batch is not None), key=lambda batch: batch.first)
 
 
-def _checkpoint(hit: dict[str, Any], attributes: dict[str, Any]) -> CheckpointItem:
+def _of_log(origin: str | None) -> dict[str, Any] | None:
+    return {"term": {f"attributes.{spans.ORIGIN}": origin}} if origin else None
+
+
+def _source(hit: dict[str, Any]) -> dict[str, Any]:
+    source = hit.get("_source")
+    return source if isinstance(source, dict) else {}
+
+
+def _attributes(hit: dict[str, Any]) -> dict[str, Any]:
+    attributes = _source(hit).get("attributes")
+    return attributes if isinstance(attributes, dict) else {}
+
+
+def _checkpoint(hit: dict[str, Any]) -> CheckpointItem:
+    attributes = _attributes(hit)
     origin = str(attributes.get(spans.ORIGIN))
     try:
         first = attributes.get(spans.FIRST)
@@ -204,14 +214,15 @@ def _checkpoint(hit: dict[str, Any], attributes: dict[str, Any]) -> CheckpointIt
     return CheckpointItem(origin, batch, hit["_id"])
 
 
-def _entry(hit: dict[str, Any], source: dict[str, Any], attributes: dict[str, Any]) -> EntryItem:
+def _entry(hit: dict[str, Any]) -> EntryItem:
+    attributes = _attributes(hit)
     statement = attributes.get(spans.STATEMENT)
     origin, index = attributes.get(spans.ORIGIN), attributes.get(spans.INDEX)
     return EntryItem(
         statement=statement.encode("utf-8", "replace") if isinstance(statement, str) else None,
         origin=origin if isinstance(origin, str) else None,
         index=index if isinstance(index, int) and not isinstance(index, bool) else None,
-        document=source,
+        document=_source(hit),
         document_id=hit["_id"],
         container=hit["_index"],
     )

@@ -49,16 +49,13 @@ def find(candidates: Iterable[bytes], wanted: str) -> bytes:
 
 def statements_of(directory: Directory) -> Iterator[bytes]:
     """Read the statements of a log directory."""
-    for block in reader.blocks(directory.log):
-        if isinstance(block, reader.Block):
-            yield from block.statements
+    for block in reader.batches(directory.log):
+        yield from block.statements
 
 
 def batches_of(directory: Directory) -> Iterator[Batch]:
     """Read the checkpoints of a log directory."""
-    for block in reader.blocks(directory.log):
-        if isinstance(block, reader.Block):
-            yield block.batch
+    return (block.batch for block in reader.batches(directory.log))
 
 
 def prove(batches: Iterable[Batch], statement: bytes) -> TlogProof:

@@ -50,15 +50,12 @@ def run(options: argparse.Namespace) -> int:
 def gather(directory: Directory) -> dict[str, Any]:
     """Collect everything that the directory says about itself."""
     sequenced, checkpoints, positions = 0, 0, {}
-    for block in reader.blocks(directory.log):
-        if isinstance(block, reader.Block):
-            sequenced, checkpoints, positions = block.batch.size, checkpoints + 1, block.batch.segments
+    for block in reader.batches(directory.log):
+        sequenced, checkpoints, positions = block.batch.size, checkpoints + 1, block.batch.segments
     waiting = 0
     for name in segment.names(directory.segments):
         at = positions.get(name)
-        with contextlib.suppress(FileNotFoundError):
-            path = segment.path_of(directory.segments, name)
-            waiting += len(segment.read_lines(path, at.offset if at else 0, 1_000_000)[0])
+        waiting += segment.waiting(segment.path_of(directory.segments, name), at.offset if at else 0)
     delivery = Delivery.load(directory.delivery)
     processes = _processes(directory)
     faults: dict[str, int] = {}

@@ -15,8 +15,8 @@ from rich.markup import escape
 from auditspan import schema
 from auditspan_seal.errors import FormatError
 from auditspan_seal.formats import statement as statements
-from auditspan_seal.log import reader
 from auditspan_seal.log.directory import Directory
+from auditspan_seal.verify.proof import statements_of
 
 _OUTCOME = {"success": "[green]✓ success[/]", "failure": "[red]✗ failure[/]"}
 _DETAILS = (
@@ -71,22 +71,14 @@ def record_of(statement: bytes) -> Record | None:
 
 def from_directory(directory: Directory) -> Iterator[Record]:
     """Read the records of a log directory."""
-    for block in reader.blocks(directory.log):
-        if isinstance(block, reader.Block):
-            yield from filter(None, map(record_of, block.statements))
+    return filter(None, map(record_of, statements_of(directory)))
 
 
 def from_elasticsearch(url: str, origin: str | None = None) -> Iterator[Record]:
     """Read the records in Elasticsearch, all or those of one log."""
-    from auditspan_seal.spans import ORIGIN, STATEMENT
-    from auditspan_seal.verify.elasticsearch import connect, documents
+    from auditspan_seal.verify import elasticsearch
 
-    query = {"term": {f"attributes.{ORIGIN}": origin}} if origin else None
-    for hit in documents(connect(url), query):
-        statement = hit.get("_source", {}).get("attributes", {}).get(STATEMENT)
-        record = record_of(statement.encode("utf-8", "replace")) if isinstance(statement, str) else None
-        if record is not None:
-            yield record
+    return filter(None, map(record_of, elasticsearch.statements_of(url, origin)))
 
 
 def by_run(records: Iterable[Record]) -> dict[str, list[Record]]:
