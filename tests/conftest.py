@@ -12,13 +12,26 @@ from pathlib import Path
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
+from auditspan.capture import conformance
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.processor import AuditSpanProcessor
 from auditspan_seal.service import AuditLog
+from tests.records import audit_attributes
 
 BIN = Path(sys.executable).parent
 QUIET = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
 OURS = ("AUDITSPAN_", "OTEL_", "TRACEPARENT", "TRACESTATE", "BAGGAGE")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is marked as last looks at what all the others have left."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def every_value_is_validated() -> None:
+    """In tests every value of every record is looked at, as AUDITSPAN_VALIDATE=true does it in a process."""
+    conformance.validate_whole(True)
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +59,7 @@ def make_records(log_folder: Path) -> Iterator[Callable[..., Directory]]:
         for number in range(count):
             with tracer.start_as_current_span(
                 f"record {number}",
-                attributes={"audit.record.id": f"id-{number}", "number": number, **attributes},  # type: ignore[dict-item]
+                attributes=audit_attributes(number=number, **attributes),
             ):
                 pass
         provider.shutdown()
@@ -68,7 +81,7 @@ def instrumented(tmp_path: Path, log_folder: Path) -> Run:
         script = tmp_path / "program.py"
         script.write_text(program)
         environment = {k: v for k, v in os.environ.items() if not k.startswith(OURS) and k != "PYTHONPATH"}
-        environment |= {"AUDITSPAN_DIR": str(log_folder), **QUIET, **(env or {})}
+        environment |= {"AUDITSPAN_DIR": str(log_folder), "AUDITSPAN_VALIDATE": "true", **QUIET, **(env or {})}
         command = [str(BIN / "opentelemetry-instrument")] if instrument else []
         return subprocess.run(
             [*command, sys.executable, str(script)], capture_output=True, text=True, env=environment, timeout=timeout

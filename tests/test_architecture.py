@@ -14,7 +14,8 @@ SOURCES = {"auditspan": ROOT / "instrumentation" / "auditspan", "auditspan_seal"
 
 # module prefix -> what it may import of ours (itself is always allowed). The longest matching prefix decides.
 MAY_IMPORT = {
-    "auditspan": (),
+    "auditspan": ("auditspan.api", "auditspan.boot"),
+    "auditspan.api": ("auditspan", "auditspan.schema", "auditspan.capture"),
     "auditspan.schema": (),
     "auditspan.selfcheck": (),
     "auditspan.capture": ("auditspan", "auditspan.schema"),
@@ -23,29 +24,42 @@ MAY_IMPORT = {
     "auditspan.webhooks": ("auditspan.schema", "auditspan.capture"),
     "auditspan.propagation": ("auditspan.schema", "auditspan.capture"),
     "auditspan.devstack": ("auditspan", "auditspan_seal.errors"),
+    # the event model at its source; the pure part knows nothing of files
+    "auditspan.registry": ("auditspan.registry", "auditspan_seal.errors"),
+    "auditspan.registry.model": ("auditspan_seal.errors",),
+    "auditspan.registry.compare": ("auditspan.registry.model", "auditspan.registry.compare_rules"),
+    "auditspan.registry.compare_rules": (),
     # the two composition roots
     "auditspan.boot": ("auditspan.selfcheck", "auditspan.capture", "auditspan_seal"),
-    "auditspan.cli": ("auditspan", "auditspan.schema", "auditspan.devstack", "auditspan_seal"),
+    "auditspan.cli": ("auditspan", "auditspan.schema", "auditspan.registry", "auditspan.devstack", "auditspan_seal"),
     # the seal, lowest layer first
     "auditspan_seal.errors": (),
     "auditspan_seal.formats": ("auditspan_seal.errors",),
     "auditspan_seal.keys": ("auditspan_seal.errors", "auditspan_seal.formats"),
     "auditspan_seal.log": ("auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.keys"),
-    "auditspan_seal.spans": ("auditspan_seal.errors", "auditspan_seal.formats"),
+    "auditspan_seal.guard": (),
+    "auditspan_seal.spans": ("auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.guard"),
     "auditspan_seal.ship": ("auditspan_seal.errors", "auditspan_seal.spans", "auditspan_seal.log"),
     "auditspan_seal.service": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.spans", "auditspan_seal.log",
-        "auditspan_seal.ship",
+        "auditspan_seal.ship", "auditspan_seal.guard",
     ),
     "auditspan_seal.processor": ("auditspan_seal.service",),
     "auditspan_seal.verify": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.keys", "auditspan_seal.log",
         "auditspan_seal.spans", "auditspan_seal.ship",
     ),
+    "auditspan_seal.erase": (
+        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.log", "auditspan_seal.spans",
+        "auditspan_seal.verify",
+    ),
     "auditspan_seal": (),
 }  # fmt: skip
 
-PURE = ("auditspan.schema", "auditspan_seal.formats", "auditspan_seal.errors")
+PURE = (
+    "auditspan.schema", "auditspan.registry.model", "auditspan.registry.compare", "auditspan.registry.compare_rules",
+    "auditspan_seal.formats", "auditspan_seal.errors",
+)  # fmt: skip
 NO_IO = {"os", "io", "pathlib", "socket", "subprocess", "time", "random", "secrets", "threading", "fcntl", "tempfile"}
 
 
@@ -106,5 +120,7 @@ def test_the_rules_name_every_module() -> None:
 def test_modules_can_be_read_in_one_sitting() -> None:
     for package, folder in SOURCES.items():
         for path in folder.rglob("*.py"):
+            if "Generated from registry.yaml" in path.read_text()[:200]:
+                continue  # read the registry instead
             lines = len(path.read_text().splitlines())
             assert lines <= 400, f"{package}: {path.name} has {lines} lines; split it"

@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from auditspan_seal import ship, spans
 from auditspan_seal.errors import AuditspanError
-from auditspan_seal.formats import statement as statements
+from auditspan_seal.guard import OPEN, Careful, Guard
 from auditspan_seal.log.directory import open_directory
 from auditspan_seal.log.segment import SegmentWriter
 from auditspan_seal.log.sequencer import BATCH_SIZE, Sequencer
@@ -40,13 +40,15 @@ class AuditLog:
         path: the log directory; made if it is not there.
         describe: returns what else this process has to say about itself (plugins, faults), JSON-like; it is shown
             by ``auditspan status``.
+        guard: what is asked about privacy just before a record is sealed.
 
     Raises:
         DirectoryError: the directory cannot be used.
     """
 
-    def __init__(self, path: Path, describe: Callable[[], Mapping[str, Any]] = dict) -> None:
+    def __init__(self, path: Path, describe: Callable[[], Mapping[str, Any]] = dict, guard: Guard = OPEN) -> None:
         self.directory = open_directory(path, create=True)
+        self._maker = spans.StatementMaker(self.directory.origin, Careful(guard, self._report))
         self._describe = describe
         self._writer = SegmentWriter(self.directory.segments)
         self._started = time.time()
@@ -70,11 +72,9 @@ class AuditLog:
 
         Never raises: a record that cannot be written is counted as lost, logged and shown by ``auditspan status``.
         """
-        origin = self.directory.origin
+        maker = self._maker
         try:
-            self._writer.append(
-                lambda segment, number: statements.encode(spans.fields_of(span, origin, segment, number))
-            )
+            self._writer.append(lambda segment, number: maker.line(span, segment, number))
         except Exception as error:
             self.lost += 1
             self._report(f"a record was lost: {error}")

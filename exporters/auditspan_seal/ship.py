@@ -146,9 +146,9 @@ class Shipper:
     def _documents(self, block: reader.Block) -> list[ReadableSpan]:
         origin = self._directory.origin
         documents = []
-        for offset, statement in enumerate(block.statements):
+        for offset, (statement, private) in enumerate(zip(block.statements, block.private, strict=True)):
             try:
-                documents.append(spans.document_of(statement, origin, block.batch.first + offset))
+                documents.append(spans.document_of(statement, private, origin, block.batch.first + offset))
             except FormatError as error:
                 # An entry of a later version, or a damaged line: the rest must not wait for it.
                 self._note(f"The entry at index {block.batch.first + offset} cannot be shipped: {error.what}")

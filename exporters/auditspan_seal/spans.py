@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import base64
+import os
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -13,9 +16,12 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from auditspan_seal.errors import MalformedStatement
 from auditspan_seal.formats import batch as batches
+from auditspan_seal.formats import commitment
 from auditspan_seal.formats import statement as statements
-from auditspan_seal.formats.batch import Batch
+from auditspan_seal.formats.batch import PRIVATE_MARK, Batch
+from auditspan_seal.formats.commitment import Private
 from auditspan_seal.formats.merkle import leaf_hash
+from auditspan_seal.guard import OPEN, Guard
 
 # Attributes that are added to a document on its way out; the statement itself does not have them.
 STATEMENT = "audit.statement"
@@ -24,6 +30,7 @@ INDEX = "audit.log.index"
 STREAM = "audit.sequence.stream_id"
 NUMBER = "audit.sequence.number"
 DOCUMENT = "audit.log.document"
+PRIVATE = "audit.private"
 NOTE = "audit.checkpoint.note"
 FIRST = "audit.checkpoint.first_index"
 SIZE = "audit.checkpoint.tree_size"
@@ -33,75 +40,138 @@ LEAVES = "audit.checkpoint.leaf_hashes"
 _SCOPE = InstrumentationScope("auditspan.log")
 
 
-def fields_of(span: ReadableSpan, origin: str, segment: str, number: int) -> dict[str, Any]:
-    """Return the fields of the statement of a finished span.
+class StatementMaker:
+    """Makes the statements of a log's spans.
 
     Args:
-        span: the span.
         origin: name of the log.
-        segment: name of the segment file it is written to.
-        number: its running number there, from 1.
+        guard: what it asks about privacy; it must not raise.
     """
-    context = span.get_span_context()
-    if context is None:
-        raise MalformedStatement("A span without a context cannot be recorded.")
-    scope = span.instrumentation_scope
-    return {
-        "v": statements.VERSION,
-        "type": "span",
-        "origin": origin,
-        "segment": segment,
-        "number": number,
-        "trace_id": f"{context.trace_id:032x}",
-        "span_id": f"{context.span_id:016x}",
-        "parent_span_id": f"{span.parent.span_id:016x}" if span.parent is not None else "",
-        "parent_is_remote": span.parent is not None and span.parent.is_remote,
-        "trace_flags": int(context.trace_flags),
-        "trace_state": context.trace_state.to_header(),
-        "name": statements.text(span.name),
-        "kind": span.kind.name,
-        # Nanoseconds since the epoch are beyond 2^53: decimal strings (otherwise many JSON readers round them).
-        "start": str(span.start_time or 0),
-        "end": str(span.end_time or 0),
-        "status": {"code": span.status.status_code.name, "message": statements.text(span.status.description or "")},
-        "attributes": statements.values(span.attributes),
-        "events": [
-            {
-                "name": statements.text(event.name),
-                "time": str(event.timestamp),
-                "attributes": statements.values(event.attributes),
+
+    def __init__(self, origin: str, guard: Guard = OPEN) -> None:
+        self._origin = origin
+        self._guard = guard
+        # The same for nearly every span of a process: looked at and converted once.
+        self._resource: tuple[object, dict[str, Any]] = (None, {})
+        self._scope: tuple[object, dict[str, Any]] = (None, {})
+
+    def line(self, span: ReadableSpan, segment: str, number: int) -> bytes:
+        """Return the line of a segment for a finished span: its statement and, after a TAB, its private part.
+
+        Args:
+            span: the span.
+            segment: name of the segment file.
+            number: its running number there, from 1.
+
+        Raises:
+            MalformedStatement: it cannot be recorded.
+        """
+        fields, private = self.fields(span, segment, number)
+        statement = statements.encode(fields)
+        return statement + PRIVATE_MARK + commitment.encode(private) if private else statement
+
+    def fields(self, span: ReadableSpan, segment: str, number: int) -> tuple[dict[str, Any], Private]:
+        """Return the fields of the statement of a span, and the personal values that it only commits to."""
+        context = span.get_span_context()
+        if context is None:
+            raise MalformedStatement("A span without a context cannot be recorded.")
+        guard = self._guard
+        attributes, private = self._attributes(span)
+        fields = {
+            "v": statements.VERSION,
+            "type": "span",
+            "origin": self._origin,
+            "segment": segment,
+            "number": number,
+            "trace_id": f"{context.trace_id:032x}",
+            "span_id": f"{context.span_id:016x}",
+            "parent_span_id": f"{span.parent.span_id:016x}" if span.parent is not None else "",
+            "parent_is_remote": span.parent is not None and span.parent.is_remote,
+            "trace_flags": int(context.trace_flags),
+            "trace_state": context.trace_state.to_header(),
+            "name": statements.text(guard.text(span.name)),
+            "kind": span.kind.name,
+            # Nanoseconds since the epoch are beyond 2^53: decimal strings (otherwise many JSON readers round them).
+            "start": str(span.start_time or 0),
+            "end": str(span.end_time or 0),
+            "status": {
+                "code": span.status.status_code.name,
+                "message": statements.text(guard.text(span.status.description or "")),
+            },
+            "attributes": attributes,
+            "events": [
+                {
+                    "name": statements.text(guard.text(event.name)),
+                    "time": str(event.timestamp),
+                    "attributes": statements.values(guard.attributes(event.attributes, "event")),
+                }
+                for event in span.events
+            ],
+            "links": [
+                {
+                    "trace_id": f"{link.context.trace_id:032x}",
+                    "span_id": f"{link.context.span_id:016x}",
+                    "trace_state": link.context.trace_state.to_header(),
+                    "attributes": statements.values(guard.attributes(link.attributes, "link")),
+                }
+                for link in span.links
+            ],
+            "dropped": {
+                "attributes": span.dropped_attributes,
+                "events": span.dropped_events,
+                "links": span.dropped_links,
+            },
+            "resource": self._resource_of(span.resource),
+            "scope": self._scope_of(span.instrumentation_scope),
+        }
+        return fields, private
+
+    def _attributes(self, span: ReadableSpan) -> tuple[dict[str, Any], Private]:
+        private: Private = {}
+        found = statements.values(self._guard.attributes(span.attributes, "span"))
+        for name, form in found.items():
+            if form is None or form == [] or not self._guard.personal(name):
+                continue  # of nothing there is nothing to hide; and stores drop it
+            form = _personal(form)
+            salt = os.urandom(commitment.SALT_SIZE)
+            private[name] = (base64.b64encode(salt).decode(), form)
+            found[name] = {"commitment": commitment.commit(name, form, salt)}
+        return found, private
+
+    def _resource_of(self, resource: Resource) -> dict[str, Any]:
+        known, form = self._resource
+        if known is not resource:
+            form = {
+                "attributes": statements.values(self._guard.attributes(resource.attributes, "resource")),
+                "schema_url": resource.schema_url or "",
             }
-            for event in span.events
-        ],
-        "links": [
-            {
-                "trace_id": f"{link.context.trace_id:032x}",
-                "span_id": f"{link.context.span_id:016x}",
-                "trace_state": link.context.trace_state.to_header(),
-                "attributes": statements.values(link.attributes),
+            self._resource = (resource, form)
+        return form
+
+    def _scope_of(self, scope: InstrumentationScope | None) -> dict[str, Any]:
+        known, form = self._scope
+        if known is not scope or scope is None:
+            form = {
+                "name": scope.name if scope else "",
+                "version": (scope.version if scope else None) or "",
+                "schema_url": (scope.schema_url if scope else None) or "",
+                "attributes": statements.values(self._guard.attributes(scope.attributes if scope else None, "scope")),
             }
-            for link in span.links
-        ],
-        "dropped": {
-            "attributes": span.dropped_attributes,
-            "events": span.dropped_events,
-            "links": span.dropped_links,
-        },
-        "resource": {
-            "attributes": statements.values(span.resource.attributes),
-            "schema_url": span.resource.schema_url or "",
-        },
-        "scope": {
-            "name": scope.name if scope else "",
-            "version": (scope.version if scope else None) or "",
-            "schema_url": (scope.schema_url if scope else None) or "",
-            "attributes": statements.values(scope.attributes if scope else None),
-        },
-    }
+            self._scope = (scope, form)
+        return form
 
 
-def document_of(statement: bytes, origin: str, index: int) -> ReadableSpan:
+def _personal(form: Any) -> Any:
+    """Return a value as it can be committed to: texts, whole numbers and lists of them come back from every store."""
+    if isinstance(form, list):
+        return [_personal(item) for item in form]
+    return form if isinstance(form, (str, bool, int)) else str(statements.plain(form))
+
+
+def document_of(statement: bytes, private: bytes, origin: str, index: int) -> ReadableSpan:
     """Return the span to ship for an entry: what its statement says, with the statement, origin and index on it.
+
+    Personal values stand in it as they are, with their salts in one more attribute; what was erased does not.
 
     Raises:
         MalformedStatement: it is none.
@@ -109,11 +179,18 @@ def document_of(statement: bytes, origin: str, index: int) -> ReadableSpan:
     fields = statements.decode(statement)
     added: dict[str, Any] = {STATEMENT: statement.decode(), ORIGIN: origin, INDEX: index}
     if fields["type"] != "span":
+        said = fields.get("attributes")
         return _log_document(
-            f"log {fields['type']}", leaf_hash(statement), int(fields.get("time", 0)), added | {DOCUMENT: "entry"}
+            f"log {fields['type']}",
+            leaf_hash(statement),
+            int(fields.get("time", 0)),
+            (_plain(said) if isinstance(said, dict) else {}) | added | {DOCUMENT: "entry"},
         )
     try:
-        return _span_of(fields, added | {STREAM: fields["segment"], NUMBER: fields["number"]})
+        openings = commitment.decode(private)
+        if openings:
+            added[PRIVATE] = orjson.dumps({name: salt for name, (salt, _) in openings.items()}).decode()
+        return _span_of(fields, openings, added | {STREAM: fields["segment"], NUMBER: fields["number"]})
     except (KeyError, TypeError, ValueError, AttributeError):
         raise MalformedStatement(f"The statement at index {index} lacks what a span must have.") from None
 
@@ -156,7 +233,7 @@ def _log_document(name: str, digest: bytes, time: int, attributes: Mapping[str, 
     )
 
 
-def _span_of(fields: Mapping[str, Any], added: Mapping[str, Any]) -> ReadableSpan:
+def _span_of(fields: Mapping[str, Any], openings: Private, added: Mapping[str, Any]) -> ReadableSpan:
     trace_state = TraceState.from_header([fields["trace_state"]]) if fields["trace_state"] else TraceState()
     trace_id = int(fields["trace_id"], 16)
     context = SpanContext(trace_id, int(fields["span_id"], 16), False, TraceFlags(fields["trace_flags"]), trace_state)
@@ -169,7 +246,7 @@ def _span_of(fields: Mapping[str, Any], added: Mapping[str, Any]) -> ReadableSpa
         context=context,
         parent=parent,
         resource=Resource(_plain(fields["resource"]["attributes"]), fields["resource"]["schema_url"] or None),
-        attributes=_plain(fields["attributes"]) | dict(added),
+        attributes=readable(fields["attributes"], openings) | dict(added),
         events=[Event(event["name"], _plain(event["attributes"]), int(event["time"])) for event in fields["events"]],
         links=[
             Link(
@@ -193,6 +270,22 @@ def _span_of(fields: Mapping[str, Any], added: Mapping[str, Any]) -> ReadableSpa
             scope["name"], scope["version"] or None, scope["schema_url"] or None, _plain(scope["attributes"])
         ),
     )
+
+
+def readable(attributes: Mapping[str, Any], openings: Private) -> dict[str, Any]:
+    """Return the attributes of a statement with the personal values in their places; those that are gone are not there.
+
+    Raises:
+        MalformedStatement: a value is of an unknown kind.
+    """
+    found = {}
+    for name, item in attributes.items():
+        value = statements.plain(item)
+        if not isinstance(value, statements.Commitment):
+            found[name] = value
+        elif name in openings:
+            found[name] = statements.plain(openings[name][1])
+    return found
 
 
 def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,18 +7,21 @@ the plugins are loaded.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from typing import Any
 
 from opentelemetry import context, trace
+from opentelemetry.instrumentation.dependencies import DependencyConflictError
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from auditspan import selfcheck
-from auditspan.capture import environ, faults, instrumentor
+from auditspan.capture import conformance, environ, faults, instrumentor, privacy
 from auditspan.capture.sampling import AuditSampler
 from auditspan_seal.errors import AuditspanError, NotActive
 from auditspan_seal.log.directory import default_path
@@ -65,15 +68,41 @@ def activate(provider: trace.TracerProvider | None = None) -> AuditLog:
             f"OpenTelemetry has no SDK tracer provider in this process ({type(provider).__name__}).",
             "Start the program under `opentelemetry-instrument`, or call this after the provider is set.",
         )
-    log = AuditLog(default_path(), _describe)
+    log = AuditLog(default_path(), _describe, privacy.Guard())
+    privacy.use_key(log.directory.path / "pseudonym.key")
     provider.sampler = AuditSampler(provider.sampler)
     provider.add_span_processor(AuditSpanProcessor(log))
     faults.on_fault(log.publish_status)
-    os.register_at_fork(after_in_child=faults.forget)
+    os.register_at_fork(after_in_child=_forget_counts)
     _join_parent_process()
     _log = log
     selfcheck.active = True
     return log
+
+
+def install(provider: trace.TracerProvider | None = None) -> None:
+    """Start auditing in a program that is not started under ``opentelemetry-instrument``: call it first of all.
+
+    The plugins are loaded too. A second call does nothing.
+
+    Args:
+        provider: whose audit spans are recorded; default: the global one, which is made if there is none yet.
+
+    Raises:
+        NotActive: the SDK is switched off, or the provider is not one of the SDK.
+        DirectoryError: the log directory cannot be used.
+    """
+    if _log is not None:
+        return
+    activate(provider)
+    disabled = {name.strip() for name in os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")}
+    for point in metadata.entry_points(group="opentelemetry_instrumentor"):
+        if point.name.startswith("auditspan_") and point.name not in disabled:
+            with faults.contained(f"install: {point.name}"), contextlib.suppress(DependencyConflictError):
+                # As opentelemetry-instrument does: a library that is not there is no fault.
+                point.load()().instrument(
+                    tracer_provider=provider, skip_dep_check=True, raise_exception_on_conflict=True
+                )
 
 
 def _start_sdk() -> trace.TracerProvider:
@@ -92,8 +121,16 @@ def _join_parent_process() -> None:
         context.attach(handed)
 
 
+def _forget_counts() -> None:
+    faults.forget()
+    conformance.forget()
+
+
 def _describe() -> Mapping[str, Any]:
     return {
+        "nonconformant": {
+            plugin: {"count": found.count, "last": found.last} for plugin, found in conformance.snapshot().items()
+        },
         "plugins": dict(instrumentor.active),
         "faults": {where: {"count": fault.count, "last": fault.last} for where, fault in faults.snapshot().items()},
         "python": sys.version.split()[0],

@@ -17,10 +17,12 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from auditspan import schema
 from auditspan.capture import environ
 from auditspan.capture import run as runs
-from auditspan.capture.recorder import Actor, Event, Recorder, Target, inside
+from auditspan.capture.actor import Actor
+from auditspan.capture.recorder import Event, Recorder, Target, inside
 from auditspan.capture.run import Run
 from auditspan.capture.sampling import AuditSampler
 from auditspan.capture.version import ScriptVersion
+from auditspan.schema.events import DataRead
 from tests.plugins.conftest import Audited
 
 SCRIPT = ScriptVersion("1.0", "declared", "script")
@@ -30,11 +32,9 @@ RUN = Run("run-1", "flow", schema.TriggerType.SCHEDULE, "cron[minute='*/5']", SC
 def event(action: str = "READ") -> Event:
     return Event(
         name="thing",
-        type=schema.EventType.DATA_READ,
-        action=action,
-        actor=Actor("someone", schema.ActorType.USER, "test"),
+        details=DataRead(action=action),
+        actor=Actor("someone", schema.ActorType.USER, schema.ActorEvidence.DECLARED),
         target=Target("row", "table"),
-        message="a thing was read",
     )
 
 

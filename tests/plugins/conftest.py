@@ -12,12 +12,14 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 
 from auditspan import schema
-from auditspan.capture import faults
+from auditspan.capture import conformance, faults
+from auditspan.capture.actor import Actor
 from auditspan.capture.instrumentor import AuditInstrumentor
-from auditspan.capture.recorder import Actor, Event, Record, Recorder, Target
+from auditspan.capture.recorder import Event, Record, Recorder, Target
 from auditspan.capture.run import Run
 from auditspan.capture.sampling import AuditSampler
 from auditspan.capture.version import ScriptVersion
+from auditspan.schema.events import WorkflowFinished
 
 
 class Audited(SpanProcessor):
@@ -37,7 +39,7 @@ class Audited(SpanProcessor):
         """The attributes of every audit span, each checked for what every record must say."""
         found = [dict(span.attributes or {}) for span in self.spans if schema.RECORD_ID in (span.attributes or {})]
         for record in found:
-            assert schema.missing(record) == [], f"non-conformant record: {record}"
+            assert schema.violations(record) == [], f"non-conformant record: {record}"
         return found
 
     def instrument(self, *plugins: type[AuditInstrumentor]) -> None:
@@ -58,11 +60,9 @@ def in_run(audited: Audited) -> Callable[..., AbstractContextManager[Record]]:
     script = ScriptVersion("7", "declared", "outer")
     event = Event(
         name="outer",
-        type=schema.EventType.WORKFLOW_EXECUTION,
-        action="EXECUTE",
-        actor=Actor("test", schema.ActorType.SYSTEM, "test"),
-        target=Target("outer", "test"),
-        message="outer",
+        details=WorkflowFinished(),
+        actor=Actor("test", schema.ActorType.SYSTEM, schema.ActorEvidence.DECLARED),
+        target=Target("outer", "test.outer"),
         script=script,
     )
 
@@ -77,7 +77,10 @@ def in_run(audited: Audited) -> Callable[..., AbstractContextManager[Record]]:
 def audited() -> Iterator[Audited]:
     """Audit this test; at its end no fault of ours may have been counted (a test of faults forgets them itself)."""
     faults.forget()
+    conformance.forget()
     harness = Audited()
     yield harness
     harness.close()
+    assert harness.records is not None  # also those that the test did not look at are checked
     assert faults.snapshot() == {}
+    assert conformance.snapshot() == {}, "a plugin made records that do not follow the registry"

@@ -144,7 +144,7 @@ def test_a_recurring_job_opens_a_run_by_schedule(
     record = jobs(audited)[0]
     scheduled = event.scheduled_run_time.astimezone(UTC).isoformat()
     expected = {
-        schema.EVENT_TYPE: "workflow.execution",
+        schema.EVENT_TYPE: "workflow.execution.finished",
         schema.ACTION: "EXECUTE",
         schema.OUTCOME: "success",
         schema.TARGET_ID: "refresh",
@@ -158,7 +158,7 @@ def test_a_recurring_job_opens_a_run_by_schedule(
         schema.TASK_SCHEDULED_TIME: scheduled,
         schema.CODE_FUNCTION: f"{__name__}:work",
         schema.SCRIPT_NAME: f"{__name__}.work",
-        schema.MESSAGE: "job 'refresh orders' ran",
+        schema.MESSAGE: "apscheduler.job 'refresh' ran",
     }
     assert {name: record.get(name) for name in expected} == expected
     assert spans(audited)[0].parent is None
@@ -597,7 +597,7 @@ def test_process_pool_under_opentelemetry_instrument(tmp_path: Path) -> None:
     (span,) = [s for s in found if s["attributes"].get(schema.TARGET_ID) == "in-the-worker"]
     assert span["attributes"][schema.OUTCOME] == "success"
     assert span["attributes"][schema.SCRIPT_VERSION_SOURCE] == "source_hash"
-    assert span["attributes"][schema.MESSAGE] == "job 'job' ran"
+    assert span["attributes"][schema.MESSAGE] == "apscheduler.job 'job' ran"
     assert str(span["resource"]["attributes"]["process.pid"]) == worker != parent
 
 

@@ -201,7 +201,7 @@ def test_a_first_sync_and_an_incremental_one(audited: Audited, capsys: pytest.Ca
 
     runs = of_type(audited, "singer.tap")
     assert [run[schema.CONNECTOR_ROWS_READ] for run in runs] == [10, 3]
-    assert [run[schema.EVENT_TYPE] for run in runs] == ["workflow.execution"] * 2
+    assert [run[schema.EVENT_TYPE] for run in runs] == ["workflow.execution.finished"] * 2
     assert runs[0][schema.STATE_AFTER_HASH] == state_hash(first.state)
     assert runs[1][schema.STATE_BEFORE_HASH] == state_hash(kept)
     assert one[schema.PARENT_RECORD_ID] == runs[0][schema.RECORD_ID]

@@ -23,7 +23,9 @@ from auditspan import schema
 from auditspan.capture import environ, faults
 from auditspan.capture import policy as policies
 from auditspan.capture import run as runs
-from auditspan.capture.policy import ClientAddress
+from auditspan.capture.actor import os_actor
+from auditspan.capture.recorder import Event, Recorder, Target
+from auditspan.schema.events import DataDelete
 from auditspan.webhooks import delivery
 from auditspan.webhooks import starlette as plugin
 from auditspan.webhooks.signatures import SignatureInstrumentor
@@ -38,7 +40,7 @@ from starlette.applications import Starlette  # noqa: E402
 from starlette.endpoints import HTTPEndpoint  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
 from starlette.middleware.base import BaseHTTPMiddleware  # noqa: E402
-from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse  # noqa: E402
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse  # noqa: E402
 from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router  # noqa: E402
 
 SECRET = "s3cr3t-never-recorded"
@@ -168,12 +170,12 @@ def test_a_delivery_is_recorded_with_everything_known(webhooks: Audited, make: C
     function = on_issue if make is fastapi else starlette_endpoint
     name = f"{__name__}.{function.__name__}"
     expected = {
-        schema.EVENT_TYPE: "workflow.execution",
+        schema.EVENT_TYPE: "webhook.delivery",
         schema.ACTION: "RECEIVE",
         schema.OUTCOME: "success",
         schema.ACTOR_ID: "github",
         schema.ACTOR_TYPE: "service",
-        schema.ACTOR_EVIDENCE: "header (claimed)",
+        schema.ACTOR_EVIDENCE: "claimed",
         schema.TARGET_TYPE: "http.route",
         schema.TARGET_ID: "/hooks/github",
         schema.RUN_ID: "webhook/github/72d3162e-cc78-11e3-81ab-4c9367dc0958",
@@ -547,20 +549,25 @@ def baggage(**values: str) -> str:
     return ",".join(f"{name.replace('__', '.')}={quote(value)}" for name, value in values.items())
 
 
+RECORD = "0b6f1f0e-6f0e-4b57-9d56-0f7f3f6d9c11"
+
+
+@pytest.mark.parametrize("named", [RECORD, "r1", "<script>", "x" * 36])
 @pytest.mark.parametrize("native", [False, True])
-def test_a_claimed_parent_run_is_bounded_and_marked(webhooks: Audited, native: bool) -> None:
+def test_a_claimed_parent_run_is_bounded_and_marked(webhooks: Audited, native: bool, named: str) -> None:
     app = fastapi(**native_telemetry(webhooks)) if native else fastapi()
-    value = baggage(automation__run__id="evil\n" + "x" * 999, audit__record__id="r1", automation__workflow__name="w")
+    value = baggage(automation__run__id="evil\n" + "x" * 999, audit__record__id=named, automation__workflow__name="w")
     send(app, headers={**GITHUB, "baggage": value, "traceparent": TRACEPARENT})
     record = only(webhooks)
     assert record[schema.PARENT_RUN_ID] == ("evil?" + "x" * 999)[: runs._LIMIT]
     assert record[schema.PARENT_RUN_CLAIMED] is True
+    assert record.get(schema.PARENT_RECORD_ID) == (RECORD if named == RECORD else None)
     assert record[schema.RUN_ID] == seen["endpoint"] == f"webhook/github/{GITHUB['X-GitHub-Delivery']}"
     assert record[schema.WORKFLOW_NAME] == f"{__name__}.on_issue"
 
 
 def test_a_claimed_ancestor_alone_is_not_believed(webhooks: Audited) -> None:
-    send(fastapi(), headers={**GITHUB, "baggage": baggage(audit__record__id="r1")})
+    send(fastapi(), headers={**GITHUB, "baggage": baggage(audit__record__id=RECORD)})
     assert schema.PARENT_RECORD_ID not in only(webhooks)
 
 
@@ -568,7 +575,7 @@ def test_what_started_the_server_is_not_the_cause_of_a_delivery(
     webhooks: Audited, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRACEPARENT", TRACEPARENT)
-    monkeypatch.setenv("BAGGAGE", baggage(automation__run__id="the-run-that-started-us", audit__record__id="r1"))
+    monkeypatch.setenv("BAGGAGE", baggage(automation__run__id="the-run-that-started-us", audit__record__id=RECORD))
     environ.forget()
     assert runs.current(environ.parent_context()) is not None
     send(fastapi())
@@ -664,7 +671,7 @@ def test_the_callers_address_follows_the_policy(
 ) -> None:
     if allowed is not None:
         file = tmp_path / "policy.yaml"
-        file.write_text(f"client_address: {allowed}\nother: {{section: of the policy}}\n", encoding="utf-8")
+        file.write_text(f"client_address: {allowed}\nenvironment: test\n", encoding="utf-8")
         monkeypatch.setenv("AUDITSPAN_POLICY", str(file))
     send(fastapi(), client=(client, 1))
     record = only(webhooks)
@@ -682,7 +689,7 @@ def test_a_bad_policy_is_counted_and_the_strictest_holds(
         file.write_text(text, encoding="utf-8")
     monkeypatch.setenv("AUDITSPAN_POLICY", str(file))
     faults.forget()
-    assert policies.policy().client_address is ClientAddress.NONE
+    assert policies.policy() is policies.STRICTEST
     assert policies.policy() is policies.policy()
     assert faults.snapshot()["policy: read AUDITSPAN_POLICY"].count == 1
     faults.forget()
@@ -696,9 +703,66 @@ def test_a_policy_without_pyyaml_is_counted_and_the_strictest_holds(
     monkeypatch.setenv("AUDITSPAN_POLICY", str(file))
     monkeypatch.setitem(sys.modules, "yaml", None)
     faults.forget()
-    assert policies.policy().client_address is ClientAddress.NONE
+    assert policies.policy() is policies.STRICTEST
     assert len(faults.snapshot()) == 1
     faults.forget()
+
+
+# -- who is behind it --------------------------------------------------------------------------------------------
+
+
+def test_who_is_logged_in_stands_behind_the_delivery_and_what_it_causes(webhooks: Audited) -> None:
+    from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
+    from starlette.middleware.authentication import AuthenticationMiddleware
+
+    class Backend(AuthenticationBackend):
+        async def authenticate(self, conn: Any) -> Any:
+            name = conn.headers.get("x-login")
+            return (AuthCredentials(["authenticated"]), SimpleUser(name)) if name else None
+
+    recorder = Recorder("test", "1", webhooks.provider)
+
+    async def handler(request: Any) -> Response:
+        details = DataDelete()
+        with recorder.record(Event("delete row", details, os_actor(), Target("1", "row"))):
+            return Response()
+
+    app = Starlette(routes=[Route("/hooks/{name}", handler, methods=["POST"])])
+    app.add_middleware(AuthenticationMiddleware, backend=Backend())
+    send(app, headers={**GITHUB, "X-Login": "alice"})
+    send(app, headers={"X-Login": "alice"}, path="/hooks/internal")
+    send(app, headers=GITHUB)
+    inner, delivered, inner_2, by_person, inner_3, by_nobody = webhooks.records
+    assert (delivered[schema.ACTOR_ID], delivered[schema.ACTOR_EVIDENCE]) == ("github", "claimed")
+    assert delivered[schema.BEHALF_ID] == inner[schema.BEHALF_ID] == inner_2[schema.BEHALF_ID] == "alice"
+    assert (by_person[schema.ACTOR_ID], by_person[schema.ACTOR_EVIDENCE]) == ("alice", "framework_login")
+    assert by_person[schema.ACTOR_TYPE] == "user"
+    assert schema.BEHALF_ID not in {**inner_3, **by_nobody}
+
+
+def test_a_proxys_login_session_and_fingerprint_are_taken_as_the_policy_says(
+    webhooks: Audited, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(
+        "actor: {header: X-User, from: [10.0.0.0/8]}\nsession: {cookie: sid}\nfingerprint: {header: X-Device}\n"
+    )
+    headers = {**GITHUB, "X-User": "alice", "Cookie": "sid=s-secret-42", "X-Device": "canvas-4711"}
+    send(fastapi(), headers=headers, client=("10.1.1.1", 1))
+    assert schema.BEHALF_ID not in only(webhooks), "without a policy nobody is believed"
+    assert schema.SESSION_ID not in only(webhooks)
+    monkeypatch.setenv("AUDITSPAN_POLICY", str(file))
+    policies.forget()
+    send(fastapi(), headers=headers, client=("10.1.1.1", 1))
+    send(fastapi(), headers=headers, client=("203.0.113.7", 1))
+    trusted, stranger = webhooks.records[1:]
+    assert trusted[schema.BEHALF_ID] == "alice"
+    assert schema.BEHALF_ID not in stranger
+    for record in (trusted, stranger):
+        assert record[schema.SESSION_ID].startswith("hmac-sha256:")
+        assert record[schema.CLIENT_FINGERPRINT].startswith("hmac-sha256:")
+        assert "s-secret-42" not in str(record)
+        assert "canvas-4711" not in str(record)
 
 
 # -- the application comes first -------------------------------------------------------------------------------

@@ -159,7 +159,7 @@ def test_lone_surrogates_and_deep_nesting_are_recorded() -> None:
     "data",
     [
         b'{"type":"span","v":1,"v":1}', b'{"v":1,"type":"span"}', b'{"type":"span", "v":1}', b'{"type":"span","v":1.0}',
-        b'{"type":"span","v":true}', b'{"type":"span","v":2}', b"[]", b"", b"\xff", b'{"type":1,"v":1}',
+        b'{"type":"span","v":true}', b'{"type":"span","v":3}', b"[]", b"", b"\xff", b'{"type":1,"v":1}',
         b'{"a":1e0,"type":"span","v":1}', b'{"a":"\\u0041","type":"span","v":1}', b"[" * 100_000,
         b'{"a":123456789012345678901234567890,"type":"span","v":1}',
     ],

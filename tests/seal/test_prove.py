@@ -13,7 +13,7 @@ from auditspan.cli import main
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.note import VerifierKey
 from auditspan_seal.log.directory import Directory
-from auditspan_seal.verify.proof import statements_of
+from auditspan_seal.verify.proof import entries_of
 
 Make = Callable[..., Directory]
 
@@ -35,7 +35,7 @@ def prove(directory: Directory, tmp_path: Path) -> Callable[[str], Path]:
 
 
 def spans(directory: Directory) -> list[str]:
-    entries = map(statements.decode, statements_of(directory))
+    entries = (statements.decode(statement) for statement, _ in entries_of(directory))
     return [entry["span_id"] for entry in entries if entry["type"] == "span"]
 
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A batch: the entries that one checkpoint adds, as lines of a log file and as a checkpoint document.
 
-A log file is a sequence of batches; a batch is one line ``E <statement>`` for each entry, then one line ``C <json>``
+A log file is a sequence of batches; a batch is one line ``E <statement>`` for each entry (after a TAB its private part,
+if it has one), then one line ``C <json>``
 with the checkpoint that covers them. The JSON holds all that is needed to rebuild the tree from there: the signed
 note, the index of the first entry of the batch, the frontier of the tree before it, and the leaf hashes.
 """
@@ -21,6 +22,8 @@ from auditspan_seal.formats.note import Checkpoint, Note
 
 ENTRY = b"E "
 CHECKPOINT = b"C "
+PRIVATE_MARK = b"\t"
+"""Between a statement and its private part: JSON as we write it has no raw TAB."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ that it cannot carry exactly are objects with exactly one key that names the typ
     {"double": "NaN"}                NaN, Infinity, -Infinity
     {"bytes": "AAE="}                bytes, base64
     {"map": {...}}                   a mapping
+    {"commitment": "…"}              a personal value, only committed to (see :mod:`.commitment`); since version 2
 
 Integers are written without, floats with a decimal point or exponent: 1 and 1.0 are different statements.
 """
@@ -18,16 +19,34 @@ import base64
 import binascii
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from auditspan_seal.errors import MalformedStatement
 
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)
+"""Version 1 had no commitments, and no attributes in entries that are not spans. It stays readable."""
 MAX_SIZE = 16 * 1024 * 1024  # bytes
 _SAFE_INT = 2**53
 _MAX_DEPTH = 64
+
+
+@dataclass(frozen=True)
+class Commitment:
+    """Stands for a personal value whose statement does not have it.
+
+    Attributes:
+        digest: 32 bytes, base64.
+    """
+
+    digest: str
+
+    def __str__(self) -> str:
+        """Say so."""
+        return "(personal value, not here)"
 
 
 def encode(fields: Mapping[str, Any]) -> bytes:
@@ -60,8 +79,9 @@ def decode(statement: bytes) -> dict[str, Any]:
         raise MalformedStatement("The statement is not JSON.") from None
     if not isinstance(fields, dict):
         raise MalformedStatement("The statement is not a JSON object.")
-    if type(fields.get("v")) is not int or fields["v"] != VERSION:
-        raise MalformedStatement(f"The statement is of version {str(fields.get('v'))[:20]!r}, known is {VERSION}.")
+    if type(fields.get("v")) is not int or fields["v"] not in READABLE:
+        known = " and ".join(map(str, READABLE))
+        raise MalformedStatement(f"The statement is of version {str(fields.get('v'))[:20]!r}, known are {known}.")
     if not isinstance(fields.get("type"), str):
         raise MalformedStatement("The statement has no type.")
     if encode(fields) != statement:
@@ -125,6 +145,8 @@ def plain(item: Any) -> Any:
                 return float(inner)
             if kind == "bytes" and isinstance(inner, str):
                 return base64.b64decode(inner, validate=True)
+            if kind == "commitment" and isinstance(inner, str):
+                return Commitment(inner)
             if kind == "map" and isinstance(inner, dict):
                 return {key: plain(part) for key, part in inner.items()}
         except (ValueError, binascii.Error):

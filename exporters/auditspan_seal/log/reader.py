@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auditspan_seal.errors import DirectoryError
-from auditspan_seal.formats.batch import CHECKPOINT, ENTRY, Batch
+from auditspan_seal.formats.batch import CHECKPOINT, ENTRY, PRIVATE_MARK, Batch
 
 SUFFIX = ".log"
 
@@ -29,11 +29,13 @@ class Block:
     Attributes:
         batch: the checkpoint line, parsed.
         statements: the statements of the batch, in order.
+        private: the private part of each; empty where there is none.
         after: the place after it.
     """
 
     batch: Batch
     statements: list[bytes]
+    private: list[bytes]
     after: Cursor
 
 
@@ -83,6 +85,7 @@ def batches(folder: Path) -> Iterator[Block]:
 
 def _blocks_of(path: Path, offset: int) -> Iterator[Block | Tail]:
     statements: list[bytes] = []
+    private: list[bytes] = []
     begin = offset
     try:
         with open(path, "rb") as file:
@@ -92,13 +95,16 @@ def _blocks_of(path: Path, offset: int) -> Iterator[Block | Tail]:
                     break
                 offset += len(line)
                 if line.startswith(ENTRY):
-                    statements.append(line[len(ENTRY) : -1])
+                    statement, _, beside = line[len(ENTRY) : -1].partition(PRIVATE_MARK)
+                    statements.append(statement)
+                    private.append(beside)
                 elif line.startswith(CHECKPOINT):
-                    yield Block(Batch.parse(line[:-1]), statements, Cursor(path.name, offset))
-                    statements, begin = [], offset
+                    yield Block(Batch.parse(line[:-1]), statements, private, Cursor(path.name, offset))
+                    statements, private, begin = [], [], offset
                 else:
                     # A damaged line: it stands in the place of an entry, and as such it will be found.
                     statements.append(line[:-1])
+                    private.append(b"")
             size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise DirectoryError(

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from auditspan_seal.errors import AuditspanError, DirectoryError, FormatError
 from auditspan_seal.formats import statement as statements
-from auditspan_seal.formats.batch import ENTRY, Batch, Position
+from auditspan_seal.formats.batch import ENTRY, PRIVATE_MARK, Batch, Position
+from auditspan_seal.formats.entry import own_attributes
 from auditspan_seal.formats.merkle import Frontier, leaf_hash
 from auditspan_seal.formats.note import Checkpoint, Note
 from auditspan_seal.keys import KeyFileSigner, Signer, sign_checkpoint
@@ -159,6 +160,9 @@ class Sequencer:
             "origin": self._directory.origin,
             "key": key,
             "time": str(time.time_ns()),
+            "attributes": own_attributes(
+                "log.started", "CREATE", self._directory.origin, f"the log {self._directory.origin} begins"
+            ),
         }
         for name in reader.files(self._directory.log):
             (self._directory.log / name).unlink()  # a crash before the first checkpoint: never published
@@ -202,7 +206,7 @@ class Sequencer:
     def _checked(self, name: str, number: int, line: bytes) -> bytes:
         """Return the line if it is a statement; else an entry that says that something there was lost."""
         try:
-            statements.decode(line)
+            statements.decode(line.partition(PRIVATE_MARK)[0])
         except FormatError as error:
             return self._gap(name, number, line, error.what)
         return line
@@ -219,12 +223,15 @@ class Sequencer:
                 "bytes": len(lost),
                 "sha256": hashlib.sha256(lost).hexdigest(),
                 "time": str(time.time_ns()),
+                "attributes": own_attributes(
+                    "log.gap", "LOSE", self._directory.origin, f"something recorded was lost: {reason}", "failure"
+                ),
             }
         )
 
     def _publish(self, entries: list[bytes], positions: dict[str, Position]) -> None:
         tree = self._tree.copy()
-        leaves = tuple(leaf_hash(entry) for entry in entries)
+        leaves = tuple(leaf_hash(entry.partition(PRIVATE_MARK)[0]) for entry in entries)
         for leaf in leaves:
             tree.append(leaf)
         checkpoint = Checkpoint(self._directory.origin, tree.size, tree.root())

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from auditspan_seal.errors import FormatError
@@ -13,6 +14,7 @@ from auditspan_seal.formats.batch import Batch
 from auditspan_seal.formats.merkle import Frontier, leaf_hash
 from auditspan_seal.formats.note import Note, VerifierKey
 from auditspan_seal.verify.items import CheckpointItem, EntryItem
+from auditspan_seal.verify.personal import Erased, check, erasures
 from auditspan_seal.verify.report import Code, Finding, Report
 from auditspan_seal.verify.visible import mismatches
 
@@ -154,6 +156,7 @@ class _Log:
         self._notes: list[tuple[Note, CheckpointItem]] = []
         self._roots: dict[int, bytes] = {0: Frontier().root()}
         self._tree = Frontier()
+        self._erased: Erased = {}
         self._unproven: list[tuple[int, int]] = []
         readable = [item for item in items if item.batch is not None]
         for item in items:
@@ -189,6 +192,7 @@ class _Log:
                 index,
             )
         streams: dict[str, set[int]] = defaultdict(set)
+        self._erased = erasures(_decoded(entries))
         for index, item in sorted(entries.items()):
             self._judge_entry(index, item, streams)
         if not missing and not self._unproven:  # else the numbers of what is missing would be missing too
@@ -207,6 +211,9 @@ class _Log:
             fields = statements.decode(item.statement)
             if fields["type"] == "span":
                 self._verifier.report.records += 1
+                streams[str(fields["segment"])].add(int(fields["number"]))
+                self._judge_personal(index, fields, item)
+            elif fields["type"] == "erasure":
                 streams[str(fields["segment"])].add(int(fields["number"]))
             elif fields["type"] == "gap":
                 if fields.get("number"):
@@ -233,6 +240,17 @@ class _Log:
                 index,
                 item,
             )
+
+    def _judge_personal(self, index: int, fields: dict[str, Any], item: EntryItem) -> None:
+        report = self._verifier.report
+        bad = set()
+        for code, name, message in check(index, fields, item, self._erased):
+            bad.add(name)
+            self._entry_finding(code, message, index, item, f"attributes.{name}")
+        gone = {name: at for (where, name), at in self._erased.items() if where == index and name not in bad}
+        report.erased += len(gone)
+        if gone:
+            report.erasures[self.origin] = sorted({*report.erasures.get(self.origin, []), *gone.values()})
 
     def _chain(self, item: CheckpointItem) -> None:
         batch = item.batch
@@ -340,6 +358,13 @@ class _Log:
     def _find(self, code: Code, message: str, item: CheckpointItem) -> None:
         index = item.batch.first if item.batch is not None else None
         self._verifier._find(code, message, self.origin, index, None, item.document_id)
+
+
+def _decoded(entries: Mapping[int, EntryItem]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for index, item in entries.items():
+        if item.statement is not None and b'"type":"erasure"' in item.statement:
+            with contextlib.suppress(FormatError):
+                yield index, statements.decode(item.statement)
 
 
 def _genesis_key(genesis: EntryItem | None) -> VerifierKey | None:

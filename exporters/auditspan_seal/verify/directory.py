@@ -9,7 +9,7 @@ from auditspan_seal.log import reader, segment
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.ship import Delivery
 from auditspan_seal.verify.core import Verifier
-from auditspan_seal.verify.items import CheckpointItem, EntryItem
+from auditspan_seal.verify.items import CheckpointItem, EntryItem, openings_of
 from auditspan_seal.verify.report import Code, Finding, Report
 
 
@@ -33,9 +33,12 @@ def verify_directory(directory: Directory, *keys: VerifierKey) -> Report:
                 findings.append(_tail(directory, block))
                 continue
             verifier.add_checkpoint(CheckpointItem(directory.origin, block.batch, f"log/{block.after.file}"))
-            for offset, statement in enumerate(block.statements):
+            place = f"log/{block.after.file}"
+            for offset, (statement, private) in enumerate(zip(block.statements, block.private, strict=True)):
                 index = block.batch.first + offset
-                verifier.add_entry(EntryItem(statement, directory.origin, index, None, f"log/{block.after.file}", None))
+                verifier.add_entry(
+                    EntryItem(statement, directory.origin, index, None, place, None, openings_of(private))
+                )
             size = block.batch.size
             positions = {name: at.offset for name, at in block.batch.segments.items()}
     except FormatError as error:

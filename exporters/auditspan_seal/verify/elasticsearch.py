@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from auditspan_seal.errors import FormatError, SourceError
 from auditspan_seal.formats import batch as batches
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.batch import Batch
+from auditspan_seal.formats.commitment import Private
 from auditspan_seal.formats.note import VerifierKey
 from auditspan_seal.verify.core import Verifier
 from auditspan_seal.verify.items import CheckpointItem, EntryItem
@@ -154,8 +156,8 @@ def documents(client: Any, query: dict[str, Any] | None = None) -> Iterator[dict
         ) from None
 
 
-def statements_of(url: str, origin: str | None = None) -> Iterator[bytes]:
-    """Read the statements in Elasticsearch.
+def entries_of(url: str, origin: str | None = None) -> Iterator[tuple[bytes, Private]]:
+    """Read the statements in Elasticsearch, each with the personal values that stand beside it.
 
     Args:
         url: its URL.
@@ -165,9 +167,10 @@ def statements_of(url: str, origin: str | None = None) -> Iterator[bytes]:
         SourceError: it does not answer, or not as it should.
     """
     for hit in documents(connect(url), _of_log(origin)):
-        statement = _entry(hit).statement
-        if statement is not None:
-            yield statement
+        item = _entry(hit)
+        if item.statement is not None:
+            whole = {name: (salt, value) for name, (salt, value) in item.openings.items() if salt and value is not None}
+            yield item.statement, whole
 
 
 def batches_of(url: str, statement: bytes) -> list[Batch]:
@@ -225,7 +228,23 @@ def _entry(hit: dict[str, Any]) -> EntryItem:
         document=_source(hit),
         document_id=hit["_id"],
         container=hit["_index"],
+        openings=_openings(attributes),
     )
+
+
+def _openings(attributes: dict[str, Any]) -> dict[str, tuple[str | None, Any]]:
+    """Return the salts of a document with the values that stand in it."""
+    text = attributes.get(spans.PRIVATE)
+    try:
+        salts = json.loads(text) if isinstance(text, str) else {}
+    except json.JSONDecodeError:
+        return {"": (None, None)}
+    if not isinstance(salts, dict):
+        return {"": (None, None)}
+    return {
+        str(name): (salt if isinstance(salt, str) else None, statements.value(attributes.get(name)))
+        for name, salt in salts.items()
+    }
 
 
 def _without_password(url: str) -> str:

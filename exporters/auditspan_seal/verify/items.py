@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from auditspan_seal.errors import FormatError
+from auditspan_seal.formats import commitment
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.batch import Batch
 
@@ -40,6 +41,8 @@ class EntryItem:
         document: the visible document; None where there is none (a log file).
         document_id: where it was found.
         container: the index or file that holds the document.
+        openings: attribute → salt (base64) and value of the personal values that stand beside the statement; None
+            where only one of the two is there.
     """
 
     statement: bytes | None
@@ -48,6 +51,7 @@ class EntryItem:
     document: Mapping[str, Any] | None = None
     document_id: str | None = None
     container: str | None = None
+    openings: Mapping[str, tuple[str | None, Any]] = field(default_factory=dict)
 
     @property
     def span_id(self) -> str | None:
@@ -62,3 +66,11 @@ class EntryItem:
         else:
             return None
         return seen if isinstance(seen, str) else None
+
+
+def openings_of(private: bytes) -> dict[str, tuple[str | None, Any]]:
+    """Read the private part of a line; what is damaged opens nothing, and verification says so."""
+    try:
+        return dict(commitment.decode(private))
+    except FormatError:
+        return {"": (None, None)}

@@ -2,7 +2,8 @@
 """One record, proven to a third party: two small files and the public key, nothing else.
 
 ``X.statement.json`` is the statement, byte for byte; ``X.tlog-proof`` is https://c2sp.org/tlog-proof, with the signed
-checkpoint in it. Any tool that knows C2SP can check them: leaf hash = SHA-256(0x00 ‖ statement).
+checkpoint in it. Personal values are not in the statement; ``X.values.json`` discloses them, if that is wanted.
+Any tool that knows C2SP can check the first two: leaf hash = SHA-256(0x00 ‖ statement).
 """
 
 from __future__ import annotations
@@ -11,46 +12,55 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from auditspan_seal.errors import FormatError, SourceError
+from auditspan_seal.formats import commitment
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.batch import Batch
+from auditspan_seal.formats.commitment import Private
 from auditspan_seal.formats.merkle import leaf_hash
 from auditspan_seal.formats.note import Note, VerifierKey
 from auditspan_seal.formats.proof import TlogProof, inclusion
 from auditspan_seal.log import reader
 from auditspan_seal.log.directory import Directory
+from auditspan_seal.verify.items import EntryItem
+from auditspan_seal.verify.personal import check
 from auditspan_seal.verify.report import Code, Finding, Report
 
 PROOF_SUFFIX = ".tlog-proof"
 STATEMENT_SUFFIX = ".statement.json"
+VALUES_SUFFIX = ".values.json"
 
 
-def find(candidates: Iterable[bytes], wanted: str) -> bytes:
-    """Find the statement of a span among statements.
+def find(candidates: Iterable[tuple[bytes, Private]], wanted: str) -> tuple[bytes, Private]:
+    """Find the statement of a span among statements, and the personal values that stand beside it.
 
     Args:
-        candidates: statements.
+        candidates: statements with their personal values.
         wanted: its span ID (16 hexadecimal digits) or its ``audit.record.id``.
 
     Raises:
         SourceError: there is none.
     """
-    for statement in candidates:
+    for statement, private in candidates:
         try:
             fields = statements.decode(statement)
         except FormatError:
             continue
         if wanted in (fields.get("span_id"), fields.get("attributes", {}).get("audit.record.id")):
-            return statement
+            return statement, private
     raise SourceError(
         f"There is no record with the span ID or record ID {wanted!r}.",
         "`auditspan show RUN --json` lists both for every record of a run.",
     )
 
 
-def statements_of(directory: Directory) -> Iterator[bytes]:
-    """Read the statements of a log directory."""
+def entries_of(directory: Directory) -> Iterator[tuple[bytes, Private]]:
+    """Read the statements of a log directory, each with the personal values that stand beside it."""
     for block in reader.batches(directory.log):
-        yield from block.statements
+        for statement, private in zip(block.statements, block.private, strict=True):
+            try:
+                yield statement, commitment.decode(private)
+            except FormatError:
+                yield statement, {}
 
 
 def batches_of(directory: Directory) -> Iterator[Batch]:
@@ -83,17 +93,22 @@ def prove(batches: Iterable[Batch], statement: bytes) -> TlogProof:
     raise SourceError("No checkpoint covers this record yet.", "Try again when `auditspan status` shows it as signed.")
 
 
-def write(folder: Path, name: str, statement: bytes, proof: TlogProof) -> tuple[Path, Path]:
-    """Write the two files; returns where they are (statement, proof).
+def write(
+    folder: Path, name: str, statement: bytes, proof: TlogProof, disclosed: Private | None = None
+) -> tuple[Path, ...]:
+    """Write the files; returns where they are: statement, proof and, if values are disclosed, those.
 
     Raises:
         SourceError: they cannot be written.
     """
-    places = folder / f"{name}{STATEMENT_SUFFIX}", folder / f"{name}{PROOF_SUFFIX}"
+    places: tuple[Path, ...] = folder / f"{name}{STATEMENT_SUFFIX}", folder / f"{name}{PROOF_SUFFIX}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         places[0].write_bytes(statement)
         places[1].write_text(str(proof), encoding="utf-8", newline="\n")
+        if disclosed is not None:
+            places = (*places, folder / f"{name}{VALUES_SUFFIX}")
+            places[2].write_bytes(commitment.encode(disclosed) or b"{}")
     except OSError as error:
         raise SourceError(f"The proof cannot be written to {folder}: {error.strerror}.", "Check --out.") from None
     return places
@@ -146,4 +161,23 @@ def verify_proof(path: Path, *keys: VerifierKey) -> Report:
     else:
         message = "The statement is not the one that the log has at this index: it was altered, or the proof was."
         report.findings.append(Finding(Code.STATEMENT_ALTERED, message, origin, proof.index))
+    values = path.with_name(path.name.removesuffix(PROOF_SUFFIX) + VALUES_SUFFIX)
+    if included and values.exists():
+        _check_values(values, statement, proof.index, report, origin)
     return report
+
+
+def _check_values(path: Path, statement: bytes, index: int, report: Report, origin: str) -> None:
+    """Hold disclosed values against the statement; those that are not disclosed are not asked for."""
+    try:
+        openings = commitment.decode(path.read_bytes())
+        fields = statements.decode(statement)
+        fields["attributes"] = {name: fields["attributes"].get(name) for name in openings}
+        item = EntryItem(statement, origin, index, openings=dict(openings))
+        wrong = list(check(index, fields, item, {}))
+    except (OSError, FormatError, KeyError, TypeError, AttributeError):
+        wrong = [(Code.FIELD_MISMATCH, "values", f"The file {path.name} cannot be read as disclosed values.")]
+    report.findings += [
+        Finding(code, message, origin, index, field=f"attributes.{name}") for code, name, message in wrong
+    ]
+    report.compared = True

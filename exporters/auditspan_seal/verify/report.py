@@ -24,6 +24,8 @@ class Code(str, Enum):
     """Reason codes. The name of a code never changes its meaning."""
 
     FIELD_MISMATCH = "field_mismatch"
+    VALUE_REMOVED = "value_removed"
+    ERASED_VALUE_PRESENT = "erased_value_present"
     STATEMENT_ALTERED = "statement_altered"
     ENTRY_MISSING = "entry_missing"
     RECORD_MISSING = "record_missing"
@@ -48,6 +50,7 @@ class Code(str, Enum):
 VERDICT_OF = {
     **dict.fromkeys(Code, Verdict.FAILED),
     Code.PREFIX_MISSING: Verdict.INCOMPLETE,
+    Code.ERASED_VALUE_PRESENT: Verdict.INCOMPLETE,
     Code.ENTRY_UNCOVERED: Verdict.INCOMPLETE,
     Code.RECORDED_NOT_SEQUENCED: Verdict.INCOMPLETE,
     Code.TORN_TAIL: Verdict.INCOMPLETE,
@@ -83,6 +86,8 @@ class Report:
         records: audit spans that were verified.
         checkpoints: signed checkpoints that were verified.
         findings: everything that is not as it should be.
+        erased: personal values that were erased on record.
+        erasures: origin → indexes of the erasure records that say so.
         compared: whether visible documents were compared with their statements.
     """
 
@@ -92,6 +97,8 @@ class Report:
     records: int = 0
     checkpoints: int = 0
     findings: list[Finding] = field(default_factory=list)
+    erased: int = 0
+    erasures: dict[str, list[int]] = field(default_factory=dict)
     compared: bool = False
 
     @property
@@ -121,6 +128,8 @@ class Report:
             "logs": self.logs,
             "records": self.records,
             "checkpoints": self.checkpoints,
+            "erased": self.erased,
+            "erasures": self.erasures,
             "findings": [asdict(finding) | {"code": finding.code.value} for finding in self.findings],
             "not_proven": self.not_proven(),
         }

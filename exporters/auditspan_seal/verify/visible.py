@@ -25,7 +25,7 @@ _KINDS = {
 }
 _STATUS = {"UNSET": None, "OK": "Ok", "ERROR": "Error"}
 _OWN = ("audit.", "automation.")
-_ADDED = (spans.STATEMENT, spans.ORIGIN, spans.INDEX, spans.STREAM, spans.NUMBER, spans.DOCUMENT)
+_ADDED = (spans.STATEMENT, spans.ORIGIN, spans.INDEX, spans.STREAM, spans.NUMBER, spans.DOCUMENT, spans.PRIVATE)
 _CONTROL = ("elasticsearch.", "data_stream.", "elastic.mapping.")
 
 Mismatch = tuple[str, Any, Any]
@@ -45,6 +45,8 @@ def mismatches(fields: Mapping[str, Any], origin: str, index: int, document: Map
     yield from _one(f"attributes.{spans.ORIGIN}", origin, attributes.get(spans.ORIGIN))
     yield from _one(f"attributes.{spans.INDEX}", index, attributes.get(spans.INDEX))
     if fields["type"] != "span":
+        if "attributes" in fields:
+            yield from _attributes("attributes", fields["attributes"], attributes, added=_ADDED)
         return
     yield from _one(f"attributes.{spans.STREAM}", fields["segment"], attributes.get(spans.STREAM))
     yield from _one(f"attributes.{spans.NUMBER}", fields["number"], attributes.get(spans.NUMBER))
@@ -77,8 +79,8 @@ def _attributes(
 ) -> Iterator[Mismatch]:
     for name, item in expected.items():
         value = statements.plain(item)
-        if name.startswith(_CONTROL) and name not in found:
-            continue
+        if isinstance(value, statements.Commitment) or (name.startswith(_CONTROL) and name not in found):
+            continue  # personal values are held against their commitments (verify/personal.py)
         if not _same(value, found.get(name)):
             yield f"{prefix}.{name}", value, found.get(name)
     for name in found:

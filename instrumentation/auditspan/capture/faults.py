@@ -65,8 +65,9 @@ def on_fault(listener: Callable[[], None]) -> None:
 
 def forget() -> None:
     """Forget the counts: a forked child starts with none of its parent's."""
-    with _lock:
-        _faults.clear()
+    global _lock
+    _lock = threading.Lock()  # the one of the parent may be held by a thread that the child does not have
+    _faults.clear()
 
 
 @contextmanager

@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from opentelemetry import context as otel_context
@@ -17,27 +15,15 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from auditspan import schema
-from auditspan.capture import environ, faults
+from auditspan.capture import conformance, environ, faults, privacy
 from auditspan.capture import run as runs
+from auditspan.capture.actor import Actor, person_behind, with_person
+from auditspan.capture.policy import policy
 from auditspan.capture.run import Run
 from auditspan.capture.version import ScriptVersion
+from auditspan.schema import Details
 
 Value = Any  # what OpenTelemetry accepts as an attribute value
-
-
-@dataclass(frozen=True)
-class Actor:
-    """Who or what acted.
-
-    Attributes:
-        id: stable identity; ``unknown`` if there is none to be had.
-        type: user, service or system.
-        evidence: where the identity is known from, for example ``os_user`` or ``signature``.
-    """
-
-    id: str
-    type: schema.ActorType
-    evidence: str
 
 
 @dataclass(frozen=True)
@@ -54,52 +40,58 @@ class Event:
 
     Attributes:
         name: span name, low in cardinality.
-        type: kind of event.
-        action: stable upper-case verb.
+        details: what happens, by the builder of its event type.
         actor: who or what acts.
         target: what is acted on.
-        message: one line for people, made of safe fields only.
         script: the script behind this very record; None: that of the run.
-        attributes: everything else that is known at the start.
+        attributes: what is known at the start and no builder has a place for.
         kind: span kind.
         links: causes that are not the parent.
+        person: finds the person behind it later than now; None: whoever `actor` says, or who was behind the cause.
     """
 
     name: str
-    type: schema.EventType
-    action: str
+    details: Details
     actor: Actor
     target: Target
-    message: str
     script: ScriptVersion | None = None
     attributes: Mapping[str, Value] = field(default_factory=dict)
     kind: SpanKind = SpanKind.INTERNAL
     links: tuple[Link, ...] = ()
-
-
-def os_actor() -> Actor:
-    """Return the operating-system user that this process runs as."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = f"uid:{os.getuid()}" if hasattr(os, "getuid") else schema.UNKNOWN
-    return Actor(name, schema.ActorType.SYSTEM, "os_user")
+    person: Callable[[], Actor | None] | None = None
 
 
 class Record:
     """One audit record that has begun. Finish it exactly once; finishing twice is ignored."""
 
-    def __init__(self, span: trace.Span, record_id: str, context: Context) -> None:
-        self.id = record_id
+    def __init__(self, span: trace.Span, attributes: dict[str, Value], context: Context, plugin: str) -> None:
+        self.id: str = attributes[schema.RECORD_ID]
         self.context = context
         """The context inside this record: enter it around what the record covers."""
         self._span = span
+        self._attributes = attributes  # what the span has, to judge it and to make its message
+        self._plugin = plugin
         self._finished = False
 
     def set(self, name: str, value: Value) -> None:
         """Set one attribute; a value of None is left out, and so is what comes after the end of the record."""
-        if value is not None and not self._finished:
-            self._span.set_attribute(name, value)
+        if value is not None:
+            self.update({name: value})
+
+    def update(self, attributes: Mapping[str, Value]) -> None:
+        """Set several attributes; values of None are left out."""
+        if self._finished:
+            return
+        found = {name: value for name, value in attributes.items() if value is not None}
+        found = privacy.minimise(found, self._attributes[schema.TARGET_TYPE])
+        if schema.REDACTED in found:
+            found[schema.REDACTED] = sorted({*found[schema.REDACTED], *self._attributes.get(schema.REDACTED, ())})
+        self._attributes |= found
+        self._span.set_attributes(found)
+
+    def become(self, details: Details) -> None:
+        """Change the event type: what began as one thing turned out to be another, for example skipped."""
+        self.update(details.attributes())
 
     def finish(self, outcome: schema.Outcome, error: BaseException | str | None = None) -> None:
         """End the record.
@@ -110,14 +102,25 @@ class Record:
         """
         if self._finished:
             return
-        self._finished = True
-        self._span.set_attribute(schema.OUTCOME, outcome.value)
+        last: dict[str, Value] = {schema.OUTCOME: outcome.value}
         if error is not None:
             kind = error if isinstance(error, str) else f"{type(error).__module__}.{type(error).__qualname__}"
-            self._span.set_attribute(schema.ERROR_TYPE, kind.removeprefix("builtins."))
+            last[schema.ERROR_TYPE] = kind.removeprefix("builtins.")
+        self.update(last)
+        self._finished = True
+        message = schema.message_of(self._shown())
+        self._attributes[schema.MESSAGE] = message
+        self._span.set_attribute(schema.MESSAGE, message)
+        if (lacking := conformance.judge(self._attributes, self._plugin)) is not None:
+            self._span.set_attribute(schema.NONCONFORMANT, lacking)
         if outcome is schema.Outcome.FAILURE:
             self._span.set_status(Status(StatusCode.ERROR))
         self._span.end()
+
+    def _shown(self) -> Mapping[str, Value]:
+        """Return the attributes with what the policy holds to be personal withheld."""
+        hidden = policy().personal & self._attributes.keys()
+        return self._attributes | dict.fromkeys(hidden, schema.WITHHELD) if hidden else self._attributes
 
 
 class Recorder:
@@ -131,6 +134,7 @@ class Recorder:
             version: the plugin's version.
             provider: whose spans they are; default: the global provider.
         """
+        self._plugin = plugin
         self._tracer = trace.get_tracer(plugin, version, provider)
 
     def start(self, event: Event, *, opens: Run | None = None, context: Context | None = None) -> Record:
@@ -147,17 +151,14 @@ class Recorder:
         run = runs.child_of(parent, opens) if opens is not None else (parent or _orphan_run(event))
         record_id = str(uuid.uuid4())
         script = event.script or run.script
+        target_type = event.target.type
+        actor = _with_person_behind(event, context)
         attributes: dict[str, Value] = {
             schema.RECORD_ID: record_id,
             schema.RECORD_SCHEMA_VERSION: schema.SCHEMA_VERSION,
-            schema.EVENT_TYPE: event.type.value,
-            schema.ACTION: event.action,
-            schema.ACTOR_ID: event.actor.id,
-            schema.ACTOR_TYPE: event.actor.type.value,
-            schema.ACTOR_EVIDENCE: event.actor.evidence,
-            schema.TARGET_ID: event.target.id,
-            schema.TARGET_TYPE: event.target.type,
-            schema.MESSAGE: event.message,
+            **actor.attributes(),
+            schema.TARGET_ID: event.target.id or schema.UNKNOWN,
+            schema.TARGET_TYPE: target_type,
             schema.RUN_ID: run.id,
             schema.RUN_ATTEMPT: run.attempt,
             schema.WORKFLOW_NAME: run.workflow,
@@ -166,6 +167,7 @@ class Recorder:
             schema.SCRIPT_VERSION: script.version,
             schema.SCRIPT_VERSION_SOURCE: script.source,
             schema.SCRIPT_NAME: script.name,
+            **event.details.attributes(),
             **{name: value for name, value in event.attributes.items() if value is not None},
         }
         if run.parent_id is not None:
@@ -175,11 +177,20 @@ class Recorder:
         ancestor = runs.ancestor(context)
         if ancestor is not None:
             attributes[schema.PARENT_RECORD_ID] = ancestor
+        environment = _environment(self._tracer)
+        if environment is not None:
+            attributes[schema.ENVIRONMENT] = environment
+        attributes = privacy.minimise(attributes, target_type)
+        # Names often carry the target's identity.
+        name = target_type if privacy.hides(schema.TARGET_ID, target_type) else event.name
         span = self._tracer.start_span(
-            event.name, context=context, kind=event.kind, attributes=attributes, links=list(event.links)
+            name, context=context, kind=event.kind, attributes=attributes, links=list(event.links)
         )
         inside = runs.with_ancestor(record_id, trace.set_span_in_context(span, runs.enter(run, context)))
-        return Record(span, record_id, inside)
+        person = actor if actor.type is schema.ActorType.USER else actor.behalf
+        if event.person is not None or person is not None:
+            inside = with_person(event.person or (lambda: person), inside)
+        return Record(span, attributes, inside, self._plugin)
 
     @contextmanager
     def record(self, event: Event, *, opens: Run | None = None, context: Context | None = None) -> Iterator[Record]:
@@ -208,4 +219,23 @@ def inside(record: Record) -> Iterator[None]:
 def _orphan_run(event: Event) -> Run:
     """Return a run for something that nothing is seen to have triggered: said as unknown, not guessed."""
     script = event.script or ScriptVersion(schema.UNKNOWN, schema.UNKNOWN, schema.UNKNOWN)
-    return Run(str(uuid.uuid4()), event.target.id, schema.TriggerType.UNKNOWN, schema.UNKNOWN, script)
+    hidden = privacy.hides(schema.TARGET_ID, event.target.type)
+    workflow = event.target.type if hidden else event.target.id or schema.UNKNOWN
+    return Run(str(uuid.uuid4()), workflow, schema.TriggerType.UNKNOWN, schema.UNKNOWN, script)
+
+
+def _with_person_behind(event: Event, context: Context) -> Actor:
+    """Return the actor of an event, with the person for whom the cause of it was done."""
+    actor = event.actor
+    if actor.type is schema.ActorType.USER or actor.behalf is not None or event.person is not None:
+        return actor
+    with faults.contained("recorder: the person behind an actor"):
+        return replace(actor, behalf=person_behind(context))
+    return actor
+
+
+def _environment(tracer: trace.Tracer) -> str | None:
+    """Return the deployment environment: as the resource of the spans says, else the policy."""
+    resource = getattr(tracer, "resource", None)
+    said = resource.attributes.get(schema.ENVIRONMENT) if resource is not None else None
+    return str(said) if said else policy().environment

@@ -22,6 +22,8 @@ _ANCESTOR_KEY = context.create_key("auditspan-ancestor")
 _TRUSTED_KEY = context.create_key("auditspan-trusted-baggage")
 
 _LIMIT = 512  # characters of one baggage value: enough for a rule, too little to flood a record
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_SOURCES = frozenset(source.value for source in schema.ScriptVersionSource)
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -60,6 +62,8 @@ def current(in_context: Context | None = None) -> Run | None:
 
 def enter(run: Run, in_context: Context | None = None) -> Context:
     """Return a context in which `run` is the current one, here and, by baggage, in every process it calls."""
+    if in_context is not None and context.get_value(_RUN_KEY, in_context) is run:
+        return in_context  # it is the current one already, and so is its baggage
     result = context.set_value(_RUN_KEY, run, in_context)
     for key, value in (
         (schema.RUN_ID, run.id),
@@ -88,7 +92,8 @@ def ancestor(in_context: Context | None = None) -> str | None:
         return value
     if current(in_context) is None:
         return None  # a record that names no run cannot be marked as claimed by a stranger, so it is not believed
-    return _bounded(baggage.get_baggage(schema.RECORD_ID, in_context))
+    sent = _bounded(baggage.get_baggage(schema.RECORD_ID, in_context))
+    return sent if sent is not None and _UUID.fullmatch(sent) else None
 
 
 def with_ancestor(record_id: str, in_context: Context) -> Context:
@@ -122,6 +127,7 @@ def _from_baggage(in_context: Context | None) -> Run | None:
         trigger = schema.TriggerType(read(schema.TRIGGER_TYPE) or schema.UNKNOWN)
     except ValueError:
         trigger = schema.TriggerType.UNKNOWN
+    source = read(schema.SCRIPT_VERSION_SOURCE)
     return Run(
         id=run_id,
         workflow=read(schema.WORKFLOW_NAME) or schema.UNKNOWN,
@@ -129,7 +135,7 @@ def _from_baggage(in_context: Context | None) -> Run | None:
         rule=read(schema.TRIGGER_RULE) or schema.UNKNOWN,
         script=ScriptVersion(
             read(schema.SCRIPT_VERSION) or schema.UNKNOWN,
-            read(schema.SCRIPT_VERSION_SOURCE) or schema.UNKNOWN,
+            source if source in _SOURCES else schema.UNKNOWN,
             read(schema.SCRIPT_NAME) or schema.UNKNOWN,
         ),
         claimed=context.get_value(_TRUSTED_KEY, in_context) is not True,

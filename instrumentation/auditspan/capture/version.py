@@ -3,21 +3,23 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import hashlib
-import inspect
-import os
-import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from auditspan.capture import version_content, version_release
+from auditspan.capture.version_content import Content
+from auditspan.capture.version_origin import Origin, origin_of
 from auditspan.schema import UNKNOWN
 
-_GIT_TIMEOUT = 1.0  # seconds that the audited application may have to wait for git
+_LIMIT = 1024  # answers that are kept
+_HASHED = {"source": "sha256", "bytecode": "bytecode-sha256", "binary": "binary-sha256"}
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class ScriptVersion:
     """A version and where it is known from.
 
     Attributes:
-        version: the version text.
+        version: the version text: what is declared, ``<package> <release>``, ``git:<commit>`` or ``sha256:<hash>`` of
+            the source (``bytecode-sha256:``, ``binary-sha256:`` of what there is if there is no source).
         source: ``declared``, ``package``, ``vcs``, ``source_hash`` or ``unknown``.
         name: the script: a dotted function name, a package or a file.
     """
@@ -38,21 +41,18 @@ class ScriptVersion:
 def script_version(function: Callable[..., Any]) -> ScriptVersion:
     """Find the version of the code behind `function` (decorators, partials and bound methods are looked through).
 
-    A class has the version of the module that it is defined in.
+    Declared is what the module, or the nearest package that it is in, has as ``__version__``. A class, or an object
+    that can be called, has the version of the module that its class is in. What was changed on disk after it was loaded
+    has none, unless it declares one: the file no longer says what runs, and nor do git and the installed package.
     """
-    if inspect.isclass(function):
-        file = getattr(sys.modules.get(function.__module__), "__file__", None)
-        return _resolve(function.__module__, f"{function.__module__}.{function.__qualname__}", file)
-    while isinstance(function, functools.partial):
-        function = function.func
-    function = inspect.unwrap(function)
-    function = getattr(function, "__func__", function)
-    if not hasattr(function, "__code__"):
-        function = getattr(type(function), "__call__", function)  # noqa: B004 (it is known to be callable)
-    module = getattr(function, "__module__", None) or ""
-    qualname = getattr(function, "__qualname__", type(function).__name__)
-    code = getattr(function, "__code__", None)
-    return _resolve(module, f"{module}.{qualname}", code.co_filename if code else None)
+    origin = origin_of(function)
+    version, source = _resolved(origin)
+    name = origin.name
+    if origin.in_cell:
+        name += " (notebook cell)"
+    elif origin.filename.startswith("<") and not origin.filename.startswith("<frozen "):
+        name += " (made at run time)"
+    return ScriptVersion(version, source, name)
 
 
 def package_version(distribution: str, declared: str | None = None) -> ScriptVersion:
@@ -65,51 +65,73 @@ def package_version(distribution: str, declared: str | None = None) -> ScriptVer
         return ScriptVersion(UNKNOWN, UNKNOWN, distribution)
 
 
-@functools.lru_cache(maxsize=1024)
-def _resolve(module: str, name: str, filename: str | None) -> ScriptVersion:
-    top = module.partition(".")[0]
-    declared = getattr(sys.modules.get(module), "__version__", None) or getattr(
-        sys.modules.get(top), "__version__", None
-    )
-    if isinstance(declared, str) and declared:
-        return ScriptVersion(declared, "declared", name)
-    path = Path(filename) if filename else None
-    if path is not None and path.is_file():
-        distribution = _distribution_of(top, path)
-        if distribution is not None:
-            return ScriptVersion(f"{distribution[0]} {distribution[1]}", "package", name)
-        revision = _vcs_revision(path)
-        if revision is not None:
-            return ScriptVersion(revision, "vcs", name)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return ScriptVersion(f"sha256:{digest}", "source_hash", name)
-    return ScriptVersion(UNKNOWN, UNKNOWN, name)
+# -- once per code, and what costs most once per file -----------------------------------------------------------------
+# By identity and not by name: a module that is loaded anew has new code under the old names.
+_answers: dict[tuple[int, str], tuple[weakref.ref[Any], tuple[str, str]]] = {}
+_releases: dict[tuple[str, str | None, bytes], tuple[str, str] | None] = {}
 
 
-def _distribution_of(top: str, path: Path) -> tuple[str, str] | None:
-    """Name the installed distribution that owns the file: only by its own file list, never by a like-sounding name."""
-    if "site-packages" not in path.parts and "dist-packages" not in path.parts:
+def _resolved(origin: Origin) -> tuple[str, str]:
+    key = (id(origin.subject), origin.module)
+    known = _answers.get(key)
+    if known is not None and known[0]() is origin.subject:
+        return known[1]
+    answer = _resolve(origin)
+    while len(_answers) >= _LIMIT:
+        _answers.pop(next(iter(_answers), key), None)
+    with contextlib.suppress(TypeError):  # not all that is compiled can be referred to weakly
+        _answers[key] = (weakref.ref(origin.subject), answer)
+    return answer
+
+
+def _resolve(origin: Origin) -> tuple[str, str]:
+    declared = _declared(origin)
+    if declared is not None:
+        return declared, "declared"
+    content = version_content.loaded(origin)
+    come_from = getattr(origin.namespace.get("__spec__"), "origin", None)
+    if version_content.vouched(origin) and version_release.is_interpreters(origin.module, come_from, content):
+        return version_release.interpreter(), "package"
+    if content is None:
+        return UNKNOWN, UNKNOWN
+    release = _release(content)
+    if release is not None:
+        return release
+    if content.data is None:
+        return UNKNOWN, UNKNOWN
+    return f"{_HASHED[content.kind]}:{hashlib.sha256(content.data).hexdigest()}", "source_hash"
+
+
+def _declared(origin: Origin) -> str | None:
+    if not version_content.vouched(origin):
+        return None  # what is executed in a module's namespace is not what the module declares
+    namespace, name = origin.namespace, origin.module
+    while True:
+        # Not by getattr: a module's __getattr__ is the application's code, and may warn.
+        version = namespace.get("__version__")
+        if isinstance(version, str) and version:
+            return version
+        name = name.rpartition(".")[0]
+        if not name:
+            return None
+        parent = sys.modules.get(name)
+        namespace = vars(parent) if isinstance(parent, ModuleType) else {}
+
+
+def _release(content: Content) -> tuple[str, str] | None:
+    if content.path is None:
         return None
-    for name in metadata.packages_distributions().get(top, ()):
-        for file in metadata.files(name) or ():
-            if file.name == path.name and os.path.abspath(str(file.locate())) == os.path.abspath(path):
-                return name, metadata.version(name)
-    return None
+    key = (content.path, content.inside, hashlib.sha256(content.data or b"").digest())
+    if key not in _releases:
+        while len(_releases) >= _LIMIT:
+            _releases.pop(next(iter(_releases), key), None)
+        _releases[key] = _find_release(content)
+    return _releases[key]
 
 
-def _vcs_revision(path: Path) -> str | None:
-    """Return ``git:<commit>`` if git tracks the file and it is unchanged since that commit, else None."""
-    # One call, because the first delivery to an endpoint waits for it; once per file and process.
-    question = ["status", "--porcelain=v2", "--branch", "--untracked-files=all", "--ignored=matching", "--", str(path)]
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(path.parent), *question], capture_output=True, text=True, timeout=_GIT_TIMEOUT
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    lines = done.stdout.splitlines()
-    commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid ")), "(initial)")
-    # A line that is no header says that the file is changed, untracked or ignored.
-    if done.returncode or commit == "(initial)" or any(not line.startswith("# ") for line in lines):
-        return None
-    return f"git:{commit}"
+def _find_release(content: Content) -> tuple[str, str] | None:
+    distribution = version_release.distribution_of(content)
+    if distribution is not None:
+        return distribution, "package"
+    commit = version_release.commit_of(content)
+    return (commit, "vcs") if commit is not None else None

@@ -23,26 +23,30 @@ def register(verbs: common.Verbs) -> None:
     parser.add_argument("span", metavar="SPAN", help="span ID (16 hexadecimal digits) or audit.record.id")
     common.add_source(parser)
     parser.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="where to write (default: here)")
+    parser.add_argument(
+        "--disclose", action="store_true", help="also write the personal values, which the proof itself does not hold"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the verb."""
     if options.elasticsearch:
-        from auditspan_seal.verify.elasticsearch import batches_of, statements_of
+        from auditspan_seal.verify.elasticsearch import batches_of, entries_of
 
-        statement = proof.find(statements_of(options.elasticsearch), options.span)
+        statement, private = proof.find(entries_of(options.elasticsearch), options.span)
         proven = proof.prove(batches_of(options.elasticsearch, statement), statement)
     else:
         directory = common.directory_of(options)
-        statement = proof.find(proof.statements_of(directory), options.span)
+        statement, private = proof.find(proof.entries_of(directory), options.span)
         proven = proof.prove(proof.batches_of(directory), statement)
-    places = proof.write(options.out, options.span, statement, proven)
+    places = proof.write(options.out, options.span, statement, proven, private if options.disclose else None)
     if options.json:
         checkpoint = proven.checkpoint()
         common.print_json(
             {
                 "statement": str(places[0]),
                 "proof": str(places[1]),
+                "values": str(places[2]) if options.disclose else None,
                 "origin": checkpoint.origin,
                 "index": proven.index,
                 "tree_size": checkpoint.size,
@@ -50,6 +54,6 @@ def run(options: argparse.Namespace) -> int:
         )
     else:
         console = common.console()
-        console.print(f"{places[0]}\n{places[1]}")
+        console.print("\n".join(map(str, places)))
         console.print(f"check it anywhere with: auditspan verify {places[1]} --key log.vkey", style="dim")
     return 0

@@ -67,6 +67,12 @@ def gather(directory: Directory) -> dict[str, Any]:
         f"{count} faults in '{where}' were contained; records of these events may be missing"
         for where, count in faults.items()
     ]
+    for process in processes:
+        for plugin, found in process.get("nonconformant", {}).items():
+            attention.append(
+                f"{found['count']} records of {plugin} do not follow the registry ({'; '.join(found['last'][:3])}); "
+                "they are recorded and marked"
+            )
     attention += [f"{lost} records could not be written and are lost"] if lost else []
     attention += [f"process {p['pid']}: {p['problem']}" for p in processes if p.get("problem")]
     if delivery.error and delivery.since:

@@ -15,9 +15,11 @@ from rich.markup import escape
 from auditspan import schema
 from auditspan_seal.errors import FormatError
 from auditspan_seal.formats import statement as statements
+from auditspan_seal.formats.commitment import Private
 from auditspan_seal.log.directory import Directory
-from auditspan_seal.verify.proof import statements_of
+from auditspan_seal.verify.proof import entries_of
 
+ERASED = "(erased)"
 _OUTCOME = {"success": "[green]✓ success[/]", "failure": "[red]✗ failure[/]"}
 _DETAILS = (
     (schema.WEBHOOK_DELIVERY_ID, "delivery"),
@@ -58,27 +60,37 @@ class Record:
         return int(self.fields["end"])
 
 
-def record_of(statement: bytes) -> Record | None:
-    """Read a statement; None if it is no audit span."""
+def record_of(statement: bytes, private: Private | None = None) -> Record | None:
+    """Read a statement; None if it is no audit span.
+
+    Args:
+        statement: the statement.
+        private: the personal values beside it; those that are not there were erased.
+    """
     try:
         fields = statements.decode(statement)
         if fields["type"] != "span":
             return None
-        return Record(fields, {name: statements.plain(item) for name, item in fields["attributes"].items()})
+        said = {name: statements.plain(item) for name, item in fields["attributes"].items()}
+        for name, value in said.items():
+            if isinstance(value, statements.Commitment):
+                opening = (private or {}).get(name)
+                said[name] = statements.plain(opening[1]) if opening is not None else ERASED
+        return Record(fields, said)
     except (FormatError, KeyError):
         return None
 
 
 def from_directory(directory: Directory) -> Iterator[Record]:
     """Read the records of a log directory."""
-    return filter(None, map(record_of, statements_of(directory)))
+    return filter(None, (record_of(*entry) for entry in entries_of(directory)))
 
 
 def from_elasticsearch(url: str, origin: str | None = None) -> Iterator[Record]:
     """Read the records in Elasticsearch, all or those of one log."""
     from auditspan_seal.verify import elasticsearch
 
-    return filter(None, map(record_of, elasticsearch.statements_of(url, origin)))
+    return filter(None, (record_of(*entry) for entry in elasticsearch.entries_of(url, origin)))
 
 
 def by_run(records: Iterable[Record]) -> dict[str, list[Record]]:

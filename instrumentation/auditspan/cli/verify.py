@@ -85,6 +85,11 @@ def show(report: Report, console: Console) -> None:
         console.print(f"  log {escape(origin)}: {size} entries", style="dim")
     trust = {"pinned": "the key that was given", "first_use": "the key that the log names itself (first use)"}
     console.print(f"  trust: {trust.get(report.trust, report.trust)}", style="dim")
+    for origin, indexes in report.erasures.items():
+        at = ", ".join(map(str, indexes))
+        console.print(
+            f"  personal values erased on request: {report.erased}, on record at index {at} of {escape(origin)}"
+        )
     for finding in report.findings[:_SHOWN]:
         colour = COLOURS[VERDICT_OF[finding.code]]
         where = [f"index {finding.index}" if finding.index is not None else ""]

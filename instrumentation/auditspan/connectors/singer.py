@@ -21,7 +21,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 from weakref import WeakKeyDictionary
 
 from opentelemetry import context as otel_context
@@ -30,12 +30,14 @@ from opentelemetry.context import Context
 
 from auditspan import schema
 from auditspan.capture import faults
+from auditspan.capture.actor import os_actor
 from auditspan.capture.hooks import Call, Hook, HookFunction, Patch
 from auditspan.capture.instrumentor import AuditInstrumentor
-from auditspan.capture.recorder import Event, Record, Recorder, Target, os_actor
+from auditspan.capture.recorder import Event, Record, Recorder, Target
 from auditspan.capture.state import state_hash
 from auditspan.capture.version import ScriptVersion, package_version, script_version
-from auditspan.schema import EventType, Outcome
+from auditspan.schema import Details, Outcome
+from auditspan.schema.events import DataRead, DataWrite, WorkflowFinished
 
 _NO_VERSION = "[could not be detected]"  # what the library says of a plugin that is not an installed package
 _BOOKMARK_LIMIT = 256  # characters; a bookmark is a date or a number, what is longer is something else
@@ -57,8 +59,8 @@ class SingerInstrumentor(AuditInstrumentor):
         def run_tap(action: str) -> HookFunction:
             def hook(call: Call) -> Hook:
                 tap = call.instance
-                before = {schema.STATE_BEFORE_HASH: state_hash(tap.state)}
-                event = _event(EventType.WORKFLOW_EXECUTION, action, tap, Target(tap.name, "singer.tap"), before)
+                details = WorkflowFinished(action=action, state_before_hash=state_hash(tap.state), **_connector(tap))
+                event = _event(details, tap, Target(tap.name, "singer.tap"))
                 with recorder.record(event) as record, tap_runs.entered(tap, TapRun()) as run:
                     try:
                         yield
@@ -74,17 +76,13 @@ class SingerInstrumentor(AuditInstrumentor):
             partition = call.argument(0, "context")
             before = _stream_state(stream, partition)
             tap = stream._tap
-            event = _event(
-                EventType.DATA_READ,
-                "READ",
-                tap,
-                Target(stream.name, "singer.stream"),
-                {
-                    schema.CONNECTOR_STREAM: stream.name,
-                    schema.CONNECTOR_BOOKMARK_BEFORE: _bookmark(before),
-                    schema.STATE_BEFORE_HASH: state_hash(before),
-                },
+            details = DataRead(
+                connector_stream=stream.name,
+                connector_bookmark_before=_bookmark(before),
+                state_before_hash=state_hash(before),
+                **_connector(tap),
             )
+            event = _event(details, tap, Target(stream.name, "singer.stream"))
             with _counted(stream) as sent, recorder.record(event) as record:
                 try:
                     yield
@@ -108,7 +106,7 @@ class SingerInstrumentor(AuditInstrumentor):
             if not isinstance(target, SingerTarget):  # a mapper listens too, but only passes on
                 yield
                 return
-            event = _event(EventType.WORKFLOW_EXECUTION, "EXECUTE", target, Target(target.name, "singer.target"))
+            event = _event(WorkflowFinished(**_connector(target)), target, Target(target.name, "singer.target"))
             with recorder.record(event) as record, target_runs.entered(target, TargetRun(record.context)) as run:
                 try:
                     yield
@@ -306,28 +304,28 @@ def _version(plugin: Any) -> ScriptVersion:
     return script_version(plugin)
 
 
-def _event(
-    kind: EventType, action: str, plugin: Any, target: Target, attributes: Mapping[str, Any] | None = None
-) -> Event:
+class _Connector(TypedDict):
+    connector_name: str
+    connector_version: str
+
+
+def _connector(plugin: Any) -> _Connector:
+    of_class: Any = type(plugin)
+    return {"connector_name": plugin.name, "connector_version": _version(of_class).version}
+
+
+def _event(details: Details, plugin: Any, target: Target) -> Event:
     """Describe something that a tap or target does."""
     of_class: Any = type(plugin)
-    version = _version(of_class)
     return Event(
         name=f"{target.type.replace('.', ' ')} {target.id}",
-        type=kind,
-        action=action,
+        details=details,
         actor=os_actor(),
         target=target,
-        message=f"{plugin.name}: {action.lower()} {target.type.replace('.', ' ')} '{target.id}'",
-        script=version,
-        attributes={
-            schema.CONNECTOR_NAME: plugin.name,
-            schema.CONNECTOR_VERSION: version.version,
-            **(attributes or {}),
-        },
+        script=_version(of_class),
     )
 
 
 def _write_event(target: Any, stream: str) -> Event:
-    written = {schema.CONNECTOR_STREAM: stream}
-    return _event(EventType.DATA_WRITE, "WRITE", target, Target(stream, "singer.sink"), written)
+    details = DataWrite(connector_stream=stream, **_connector(target))
+    return _event(details, target, Target(stream, "singer.sink"))

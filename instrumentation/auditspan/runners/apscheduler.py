@@ -35,13 +35,15 @@ from opentelemetry.trace import Link, SpanContext
 from auditspan import __version__, schema
 from auditspan.capture import environ, faults
 from auditspan.capture import run as runs
+from auditspan.capture.actor import os_actor
 from auditspan.capture.hooks import Call, Hook, Patch
 from auditspan.capture.instrumentor import AuditInstrumentor
-from auditspan.capture.recorder import Event, Record, Recorder, Target, inside, os_actor
+from auditspan.capture.recorder import Event, Record, Recorder, Target, inside
 from auditspan.capture.run import Run
 from auditspan.capture.version import script_version
 from auditspan.runners.apscheduler_causes import Causes, span_of
-from auditspan.schema import EventType, Outcome, TriggerType
+from auditspan.schema import Outcome, TriggerType
+from auditspan.schema.events import WorkflowFinished, WorkflowInterrupted, WorkflowSkipped
 
 MISFIRE = "apscheduler.misfire"
 MAX_INSTANCES = "apscheduler.max_instances"
@@ -270,7 +272,7 @@ def _execution(job: Any, due: Due, run_time: datetime, events: _Events) -> Itera
     known = len(events)
     with ExitStack() as covered:
         with faults.contained(_WORKER):
-            record = _begin(job, due, run_time, "EXECUTE", "was started")
+            record = _begin(job, due, run_time)
             covered.enter_context(inside(record))
         try:
             yield
@@ -301,19 +303,21 @@ def _settled(job: Any, due: Due, future: Future[Any] | asyncio.Future[Any]) -> N
             recorded = getattr(events, "recorded", ())
             for event in events:
                 if event.scheduled_run_time not in recorded:
-                    _finish(_begin(job, due, event.scheduled_run_time, "EXECUTE", "was started"), job, event)
+                    _finish(_begin(job, due, event.scheduled_run_time), job, event)
         elif not due.started:
             for run_time in due:
-                _lost(_begin(job, due, run_time, "EXECUTE", "was started"), job, error)
+                _lost(_begin(job, due, run_time), job, error)
 
 
 def _not_run(job: Any, due: Due, error: BaseException | str, why: str) -> None:
     for run_time in due:
-        _begin(job, due, run_time, "SKIP", f"was not run: {why}").finish(Outcome.FAILURE, error)
+        record = _begin(job, due, run_time)
+        record.become(WorkflowSkipped(run_reason=why))
+        record.finish(Outcome.FAILURE, error)
 
 
 # -- the record ------------------------------------------------------------------------------------------------------
-def _begin(job: Any, due: Due, run_time: datetime, action: str, what: str) -> Record:
+def _begin(job: Any, due: Due, run_time: datetime) -> Record:
     """Begin the record of one run of a job."""
     scheduled = run_time.astimezone(timezone.utc).isoformat()
     run_id = f"apscheduler/{job.id}/{scheduled}"  # the library has no run ID of its own
@@ -331,19 +335,13 @@ def _begin(job: Any, due: Due, run_time: datetime, action: str, what: str) -> Re
         context, linked = _nowhere(), due.added_by
     event = Event(
         name=f"job {job.name}",
-        type=EventType.WORKFLOW_EXECUTION,
-        action=action,
+        details=WorkflowFinished(
+            task_name=job.name, task_run_id=run_id, task_trigger_rule=schedule, task_scheduled_time=scheduled
+        ),
         actor=os_actor(),
         target=Target(job.id, "apscheduler.job"),
-        message=f"job '{job.name}' {what}",
         script=script,
-        attributes={
-            schema.TASK_NAME: job.name,
-            schema.TASK_RUN_ID: run_id,
-            schema.TASK_TRIGGER_RULE: schedule,
-            schema.TASK_SCHEDULED_TIME: scheduled,
-            schema.CODE_FUNCTION: job.func_ref or script.name,  # a lambda or a partial has no reference
-        },
+        attributes={schema.CODE_FUNCTION: job.func_ref or script.name},  # a lambda or a partial has no reference
         links=(Link(linked),) if linked is not None else (),
     )
     return due.recorder.start(event, opens=opens, context=context)
@@ -359,17 +357,14 @@ def _finish(record: Record, job: Any, event: Any) -> None:
     from apscheduler.events import EVENT_JOB_EXECUTED, EVENT_JOB_MISSED
 
     if event.code == EVENT_JOB_EXECUTED:
-        record.set(schema.MESSAGE, f"job '{job.name}' ran")
         record.finish(Outcome.SUCCESS)
     elif event.code == EVENT_JOB_MISSED:
-        record.set(schema.ACTION, "SKIP")
-        record.set(schema.MESSAGE, f"job '{job.name}' was not run: it was due too long ago")
+        record.become(WorkflowSkipped(run_reason="it was due too long ago"))
         record.finish(Outcome.FAILURE, MISFIRE)
     else:
-        record.set(schema.MESSAGE, f"job '{job.name}' failed")
         record.finish(Outcome.FAILURE, event.exception)
 
 
 def _lost(record: Record, job: Any, error: BaseException) -> None:
-    record.set(schema.MESSAGE, f"job '{job.name}' did not report how it ended")
+    record.become(WorkflowInterrupted(run_reason="it did not report how it ended"))
     record.finish(Outcome.FAILURE, error)

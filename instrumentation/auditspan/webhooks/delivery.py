@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ipaddress
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -34,11 +33,12 @@ from opentelemetry.trace import SpanKind
 
 from auditspan import schema
 from auditspan.capture import run as runs
-from auditspan.capture.policy import ClientAddress, policy
-from auditspan.capture.recorder import Actor, Event, Record, Target
+from auditspan.capture.actor import Actor, caller_of
+from auditspan.capture.recorder import Event, Record, Target
 from auditspan.capture.run import Run
 from auditspan.capture.version import ScriptVersion, script_version
-from auditspan.schema import ActorType, EventType, Outcome, TriggerType, Verified
+from auditspan.schema import ActorEvidence, ActorType, Outcome, TriggerType, Verified
+from auditspan.schema.events import WebhookDelivery
 
 LIMIT = 256
 """Characters kept of anything that a sender chose."""
@@ -160,12 +160,18 @@ class Delivery:
         self.user_agent = _first(("user-agent",), headers)
         self.verified = Verified.NOT_OBSERVED
         self.verifier: str | None = None
+        self.login: Callable[[], Actor | None] = lambda: None  # who is logged in, as the web framework knows later
+        self.named: Actor | None = None  # who is logged in, as a trusted proxy says
         names = sender.signature
         if sender is UNKNOWN_SENDER:
             names = tuple(name for name in headers if _SIGNATURE_NAME.search(name))
         self._signatures = [headers[name] for name in names if name in headers]
         self._tokens = [headers[name] for name in sender.token if headers.get(name)]
         self._presented: tuple[frozenset[str], frozenset[bytes]] | None = None
+
+    def person(self) -> Actor | None:
+        """Return the person behind the delivery, as far as it is known by now."""
+        return self.login() or self.named
 
     def observe(self, verified: bool, verifier: str) -> None:
         """Note what a verifier found.
@@ -256,6 +262,7 @@ class Request:
         route: template of the route; None: no route matches.
         handler: the user's function; None: none will be called, or it is not known.
         client: address of the caller, as the server says.
+        headers: names in lower case; only those that the policy names are looked at.
     """
 
     method: str
@@ -263,6 +270,7 @@ class Request:
     route: str | None = None
     handler: Callable[..., Any] | None = field(default=None, repr=False)
     client: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def opening(delivery: Delivery, request: Request) -> tuple[Event, Run]:
@@ -273,23 +281,26 @@ def opening(delivery: Delivery, request: Request) -> tuple[Event, Run]:
     script = ScriptVersion(schema.UNKNOWN, schema.UNKNOWN, schema.UNKNOWN)
     if request.handler is not None:
         script = script_version(request.handler)
+    caller = caller_of(request.headers, request.client)
+    delivery.named = caller.person
     event = Event(
         name=f"receive {delivery.source}",
-        type=EventType.WORKFLOW_EXECUTION,
-        action="RECEIVE",
-        actor=Actor(delivery.source, ActorType.SERVICE, _evidence(delivery)),
+        details=WebhookDelivery(
+            webhook_source=delivery.source,
+            webhook_event_type=delivery.event_type or schema.UNKNOWN,
+            webhook_signature_verified=delivery.verified,
+            webhook_delivery_id=delivery.id,
+            http_method=method,
+            http_route=bounded(request.route) if request.route else None,
+        ),
+        actor=actor_of(delivery),
         target=Target(route, "http.route"),
-        message=f"{what} received a delivery from {delivery.source}"
-        + (f" ({delivery.event_type})" if delivery.event_type else ""),
+        person=delivery.person,
         attributes={
-            schema.WEBHOOK_SOURCE: delivery.source,
-            schema.WEBHOOK_DELIVERY_ID: delivery.id,
-            schema.WEBHOOK_EVENT_TYPE: delivery.event_type or schema.UNKNOWN,
-            schema.WEBHOOK_SIGNATURE_VERIFIED: delivery.verified.value,
-            schema.HTTP_METHOD: method,
-            schema.HTTP_ROUTE: bounded(request.route) if request.route else None,
             schema.USER_AGENT: delivery.user_agent,
             schema.CLIENT_ADDRESS: client_address(request.client),
+            schema.SESSION_ID: caller.session,
+            schema.CLIENT_FINGERPRINT: caller.fingerprint,
             schema.CODE_FUNCTION: script.name if request.handler is not None else None,
         },
     )
@@ -313,11 +324,15 @@ def close(record: Record, delivery: Delivery, status: int | None, error: BaseExc
         status: HTTP status of the response; None: there was none.
         error: the exception that went through to the server, or why the response is not complete.
     """
-    record.set(schema.HTTP_STATUS, status)
-    record.set(schema.WEBHOOK_EVENT_TYPE, delivery.event_type)
-    record.set(schema.WEBHOOK_SIGNATURE_VERIFIED, delivery.verified.value)
-    record.set(schema.WEBHOOK_SIGNATURE_VERIFIER, delivery.verifier)
-    record.set(schema.ACTOR_EVIDENCE, _evidence(delivery))
+    record.update(
+        {
+            schema.HTTP_STATUS: status,
+            schema.WEBHOOK_EVENT_TYPE: delivery.event_type,
+            schema.WEBHOOK_SIGNATURE_VERIFIED: delivery.verified.value,
+            schema.WEBHOOK_SIGNATURE_VERIFIER: delivery.verifier,
+            **actor_of(delivery).attributes(),
+        }
+    )
     if error is None and status is not None and status < 400:
         record.finish(Outcome.SUCCESS)
     elif isinstance(error, str) and status is not None and status < 400:
@@ -342,19 +357,8 @@ def caused_by(headers: Mapping[str, str]) -> Context:
 
 
 def client_address(host: str | None) -> str | None:
-    """Return as much of a caller's address as the policy allows."""
-    allowed = policy().client_address
-    if not host or allowed is ClientAddress.NONE:
-        return None
-    if allowed is ClientAddress.FULL:
-        return bounded(host)
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return None  # a host name or a socket's path: nothing less than all of it could be recorded
-    mapped = getattr(address, "ipv4_mapped", None)
-    address = mapped or address
-    return str(ipaddress.ip_network((address, 24 if address.version == 4 else 48), strict=False))
+    """Return a caller's address as it can be recorded; how much of it may be, the recorder decides by the policy."""
+    return bounded(host) if host else None
 
 
 def bounded(text: str) -> str:
@@ -370,10 +374,16 @@ def _first(names: tuple[str, ...], headers: Mapping[str, str]) -> str | None:
     return next((bounded(headers[name]) for name in names if headers.get(name)), None)
 
 
-def _evidence(delivery: Delivery) -> str:
+def actor_of(delivery: Delivery) -> Actor:
+    """Return who acts: the sender, and the person behind it; of an unknown sender the person alone, if there is one."""
+    person = delivery.person()
+    if delivery.source == schema.UNKNOWN and person is not None:
+        return person
     if delivery.verified is Verified.TRUE:
-        return "signature"
-    return schema.UNKNOWN if delivery.source == schema.UNKNOWN else "header (claimed)"
+        evidence = ActorEvidence.SIGNATURE
+    else:
+        evidence = ActorEvidence.UNKNOWN if delivery.source == schema.UNKNOWN else ActorEvidence.CLAIMED
+    return Actor(delivery.source, ActorType.SERVICE, evidence, behalf=person)
 
 
 class _Headers(DefaultGetter):

@@ -26,11 +26,12 @@ from functools import partial
 from typing import Any
 
 from auditspan.capture import faults
+from auditspan.capture.actor import Actor
 from auditspan.capture.hooks import Call, Hook, Patch
 from auditspan.capture.instrumentor import AuditInstrumentor
 from auditspan.capture.recorder import Record, Recorder, inside
 from auditspan.capture.version import script_version
-from auditspan.schema import CODE_FUNCTION, HTTP_ROUTE, TARGET_ID
+from auditspan.schema import CODE_FUNCTION, HTTP_ROUTE, TARGET_ID, ActorEvidence, ActorType
 from auditspan.webhooks import delivery
 from auditspan.webhooks.delivery import Delivery, Request
 
@@ -99,6 +100,7 @@ class _Receiving:
         self._app = app
         self._scope = scope
         self._delivery = found
+        found.login = lambda: _logged_in(scope)
         self._headers = headers
         self._found = _Found()
         self._record: Record | None = None
@@ -136,6 +138,7 @@ class _Receiving:
                 route=found.route,
                 handler=_function(found.endpoint, scope["method"]) if found.called else None,
                 client=client[0] if client else None,
+                headers=self._headers,
             ),
         )
         record = self._recorder.start(event, opens=run, context=delivery.caused_by(self._headers))
@@ -179,6 +182,21 @@ class _Receiving:
             _correct(record, self._scope, self._found)
         incomplete = None if self._complete or error is not None else "incomplete_response"
         delivery.close(record, self._delivery, self._status, error or incomplete)
+
+
+def _logged_in(scope: Scope) -> Actor | None:
+    """Return the user that Starlette's AuthenticationMiddleware has logged in: known only after it has run."""
+    user = scope.get("user")
+    if user is None or getattr(user, "is_authenticated", False) is not True:
+        return None
+    for attribute in ("identity", "display_name"):  # `identity` is abstract in Starlette's own SimpleUser
+        try:
+            name = getattr(user, attribute, None)
+        except NotImplementedError:
+            continue
+        if isinstance(name, str) and name:
+            return Actor(delivery.bounded(name), ActorType.USER, ActorEvidence.FRAMEWORK_LOGIN)
+    return None
 
 
 def _headers(scope: Scope) -> dict[str, str]:

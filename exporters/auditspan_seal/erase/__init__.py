@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Erasing personal values: from the log on disk, from Elasticsearch, and on record."""

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the seal asks about privacy just before it seals a record. The answers come from the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+WITHHELD = "(withheld: the privacy guard failed)"
+_STRUCTURE = ("audit.record.id", "audit.schema.version", "audit.event.type", "audit.action", "audit.outcome")
+"""What stays of a record whose attributes could not be looked at: identities and enumerations of our own."""
+
+
+class Guard(Protocol):
+    """Looks at everything that enters a statement."""
+
+    def attributes(self, attributes: Mapping[str, Any] | None, where: str) -> Mapping[str, Any]:
+        """Return attributes without secrets; `where`: ``span``, ``resource``, ``scope``, ``event`` or ``link``."""
+
+    def text(self, text: str) -> str:
+        """Return the name of a span or event, or the description of a status, without secrets."""
+
+    def personal(self, name: str) -> bool:
+        """Tell whether a span attribute enters the statement only as a commitment."""
+
+
+class _Open:
+    """Changes nothing, and holds nothing to be personal."""
+
+    def attributes(self, attributes: Mapping[str, Any] | None, where: str) -> Mapping[str, Any]:
+        return attributes or {}
+
+    def text(self, text: str) -> str:
+        return text
+
+    def personal(self, name: str) -> bool:
+        return False
+
+
+OPEN: Guard = _Open()
+
+
+class Careful:
+    """A guard that never raises: what another one could not look at is withheld, and the record is kept.
+
+    Args:
+        guard: the one that is asked.
+        report: is told that it failed; the type of the error only.
+    """
+
+    def __init__(self, guard: Guard, report: Callable[[str], None]) -> None:
+        self._guard = guard
+        self._report = report
+
+    def attributes(self, attributes: Mapping[str, Any] | None, where: str) -> Mapping[str, Any]:
+        """Ask; if that fails, keep what tells that there is a record, and the names of the rest."""
+        try:
+            return self._guard.attributes(attributes, where)
+        except Exception as error:
+            self._failed(error)
+            return {name: v if name in _STRUCTURE else WITHHELD for name, v in (attributes or {}).items()}
+
+    def text(self, text: str) -> str:
+        """Ask; if that fails, withhold the text."""
+        try:
+            return self._guard.text(text)
+        except Exception as error:
+            self._failed(error)
+            return WITHHELD
+
+    def personal(self, name: str) -> bool:
+        """Ask; if that fails, it is."""
+        try:
+            return self._guard.personal(name)
+        except Exception as error:
+            self._failed(error)
+            return True
+
+    def _failed(self, error: Exception) -> None:
+        self._report(f"a value was withheld because the privacy guard failed: {type(error).__name__}")

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data minimisation: what becomes of a value before it enters a record. Nothing that this removes is kept anywhere.
+
+Twice: what a plugin says goes through :func:`minimise` before it becomes a span attribute, so that no exporter of the
+application sees more than the policy allows; and the whole span, with what others have added to it meanwhile, goes
+through :class:`Guard` just before it is sealed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import ipaddress
+import os
+import secrets
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from auditspan import schema
+from auditspan.capture.policy import Treat, Treatment, policy
+from auditspan.capture.secret_detection import scrub_mapping, scrub_text
+from auditspan.schema import rules
+
+PSEUDONYM = "hmac-sha256:"
+_key_file: Path | None = None
+_key: bytes | None = None
+
+
+def use_key(path: Path) -> None:
+    """Keep the key of pseudonyms in a file; it is made, readable by its owner only, when it is first needed."""
+    global _key_file, _key
+    _key_file, _key = path, None
+
+
+def pseudonym(name: str, value: str) -> str:
+    """Return what stands for a value that may be compared but not known: a keyed hash.
+
+    Without the key nobody can try all values out. The attribute's name is part of it, so that equal values of
+    different attributes are not linked.
+
+    Args:
+        name: the attribute.
+        value: its value.
+
+    Returns:
+        ``hmac-sha256:`` and 32 hexadecimal digits.
+    """
+    digest = hmac.new(_pseudonym_key(), f"{name}\0{value}".encode("utf-8", "replace"), hashlib.sha256)
+    return PSEUDONYM + digest.hexdigest()[:32]
+
+
+def minimise(attributes: dict[str, Any], target_type: str) -> dict[str, Any]:
+    """Return the attributes as they may be recorded.
+
+    Args:
+        attributes: what a plugin says; may be changed in place.
+        target_type: type of the target of the record.
+    """
+    treatments, tags = policy().for_target(target_type)
+    for name, treat in treatments.items():
+        if name in attributes:
+            value = _treated(name, attributes[name], treat)
+            if value is None:
+                del attributes[name]
+            else:
+                attributes[name] = value
+    for name in _SECRETS & attributes.keys():
+        del attributes[name]
+    for name, value in tags.items():
+        attributes.setdefault(name, value)
+    cleaned, removed = scrub_mapping(attributes)
+    if not removed:
+        return attributes
+    return {**cleaned, schema.REDACTED: sorted({*attributes.get(schema.REDACTED, ()), *removed})}
+
+
+def hides(name: str, target_type: str) -> bool:
+    """Tell whether the policy keeps an attribute out of texts such as the message and the name of the span."""
+    return name in policy().personal or name in policy().for_target(target_type)[0]
+
+
+class Guard:
+    """What the seal asks about privacy (the protocol ``auditspan_seal.guard.Guard``)."""
+
+    def attributes(self, attributes: Mapping[str, Any] | None, where: str) -> Mapping[str, Any]:
+        """Return attributes without secrets; the names of those of the span that lost one are added."""
+        cleaned, removed = scrub_mapping(attributes or {})
+        if removed and where == "span":
+            known = cleaned.get(schema.REDACTED) or ()
+            return {**cleaned, schema.REDACTED: sorted({*known, *removed})}
+        return cleaned
+
+    def text(self, text: str) -> str:
+        """Return a text without secrets."""
+        return scrub_text(text)
+
+    def personal(self, name: str) -> bool:
+        """Tell whether an attribute enters the statement only as a commitment."""
+        return policy().is_personal(name)
+
+
+_REQUIRED = frozenset[str]().union(*rules.REQUIRED.values())
+_SECRETS = frozenset(name for name, privacy in rules.PRIVACY.items() if privacy == "secret")
+
+
+def _treated(name: str, value: Any, treat: Treat) -> Any:
+    """Return the value after its treatment; None: the attribute is left out."""
+    if treat.kind is Treatment.DROP:
+        return schema.WITHHELD if name in _REQUIRED else None
+    if treat.kind is Treatment.HASH:
+        return [pseudonym(name, str(v)) for v in value] if _is_list(value) else pseudonym(name, str(value))
+    if treat.kind is Treatment.TRUNCATE:
+        return [str(v)[: treat.length] for v in value] if _is_list(value) else str(value)[: treat.length]
+    return network_of(str(value))
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple))
+
+
+def network_of(host: str) -> str | None:
+    """Return the network of an address (/24 or /48); None for what is no address: less than all of it is nothing."""
+    try:
+        address: Any = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        try:
+            return str(ipaddress.ip_network(host)) if "/" in host else None
+        except ValueError:
+            return None
+    address = getattr(address, "ipv4_mapped", None) or address
+    return str(ipaddress.ip_network((address, 24 if address.version == 4 else 48), strict=False))
+
+
+def _pseudonym_key() -> bytes:
+    global _key
+    if _key is None:
+        _key = _read_key(_key_file) if _key_file is not None else secrets.token_bytes(32)
+    return _key
+
+
+def _read_key(path: Path) -> bytes:
+    with contextlib.suppress(FileNotFoundError):
+        return bytes.fromhex(path.read_text(encoding="ascii"))
+    # Many processes may start at once: the one whose link is first makes the key.
+    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=".pseudonym-")
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(32))
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        os.unlink(draft)
+    return bytes.fromhex(path.read_text(encoding="ascii"))

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Privacy through the whole pipeline: secrets never arrive, and a person's address goes away on request."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from elasticsearch import Elasticsearch
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import Status, StatusCode
+
+from auditspan.capture.privacy import Guard
+from auditspan.cli import main
+from auditspan_seal import ship, spans
+from auditspan_seal.formats import commitment
+from auditspan_seal.keys import read_verifier_key
+from auditspan_seal.log import reader
+from auditspan_seal.log.directory import Directory, open_directory
+from auditspan_seal.processor import AuditSpanProcessor
+from auditspan_seal.service import AuditLog
+from auditspan_seal.verify.elasticsearch import verify_elasticsearch
+from auditspan_seal.verify.report import Verdict
+from tests.capture.planted import plants
+from tests.capture.test_secret_detection import survives
+from tests.records import audit_attributes
+from tests.seal.test_personal import everywhere, guesses
+
+pytestmark = [pytest.mark.backend, pytest.mark.timeout(600)]
+
+ADDRESS = "203.0.113.77"
+OTHER = "203.0.113.78"
+EVERYTHING = "traces-*,logs-*,auditspan-log*"
+
+
+@pytest.fixture
+def delivered(stack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", stack.otlp_http_endpoint)
+
+
+def documents(client: Elasticsearch, origin: str) -> list[dict[str, Any]]:
+    client.indices.refresh(index=EVERYTHING, ignore_unavailable=True)
+    query = {"term": {f"attributes.{spans.ORIGIN}": origin}}
+    hits = client.search(index=EVERYTHING, query=query, size=5000, ignore_unavailable=True)["hits"]["hits"]
+    return list(hits)
+
+
+def wait_for(client: Elasticsearch, directory: Directory) -> list[dict[str, Any]]:
+    """Wait until every entry and checkpoint of a log has a document."""
+    blocks = list(reader.batches(directory.log))
+    expected = sum(len(block.statements) for block in blocks) + len(blocks)
+    deadline = time.monotonic() + 60
+    while len(found := documents(client, directory.origin)) < expected:
+        assert time.monotonic() < deadline, f"{len(found)} of {expected} documents"
+        time.sleep(0.3)
+    return found
+
+
+def test_an_address_is_erased_from_elasticsearch_and_the_log(
+    stack: Any, delivered: None, elasticsearch: Elasticsearch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    log = AuditLog(tmp_path / "log", guard=Guard())
+    provider.add_span_processor(AuditSpanProcessor(log))
+    for address in (ADDRESS, OTHER, ADDRESS, OTHER):
+        attributes = audit_attributes(**{"client.address": address})
+        provider.get_tracer("test").start_span("record", attributes=attributes).end()
+    provider.shutdown()
+    directory = log.directory
+    key = read_verifier_key(directory.verifier_key)
+    before = wait_for(elasticsearch, directory)
+    assert json.dumps(before).count(f'"client.address": "{ADDRESS}"') == 2
+    assert (
+        verify_elasticsearch(stack.elasticsearch_url, key, origin=directory.origin, wait=20).verdict is Verdict.PASSED
+    )
+    candidates = [f"203.0.113.{n}" for n in range(256)]
+    raw = json.dumps(before).encode() + everywhere(directory.path)
+    assert guesses(raw, candidates, salts(directory)) == {ADDRESS, OTHER}, "with the salts it can be found"
+
+    command = ["erase", str(directory.path), "--value", ADDRESS, "--reason", "request 4711"]
+    assert main([*command, "--elasticsearch", stack.elasticsearch_url]) in (0, 3)  # 3: the record itself is on its way
+    wait_for(elasticsearch, directory)
+    output = capsys.readouterr()
+    assert ADDRESS not in output.out + output.err
+
+    after = documents(elasticsearch, directory.origin)
+    assert ADDRESS not in json.dumps(after)
+    assert json.dumps(after).count(f'"client.address": "{OTHER}"') == 2, "nobody else's value is gone"
+    assert search_everywhere(elasticsearch, ADDRESS) == 0
+    assert ADDRESS.encode() not in everywhere(directory.path)
+    report = verify_elasticsearch(stack.elasticsearch_url, key, origin=directory.origin, wait=20)
+    assert (report.verdict, report.erased, report.records) == (Verdict.PASSED, 2, 4), report.findings
+    assert main(["verify", str(directory.path)]) == 0
+    assert "personal values erased on request: 2" in capsys.readouterr().out
+    # What remains: all documents, statements and checkpoints among them, and all files. See test_personal for the
+    # argument that a space of 2^32 addresses is no different from this one of 256.
+    raw = json.dumps(after).encode() + everywhere(directory.path)
+    assert guesses(raw, candidates, salts(directory)) == {OTHER}
+    assert main([*command, "--elasticsearch", stack.elasticsearch_url]) == 2, "nothing is left to erase"
+
+    # Somebody removes another value, without a record of it.
+    hit = next(h for h in after if h["_source"]["attributes"].get("client.address") == OTHER)
+    now = elasticsearch.get(index=hit["_index"], id=hit["_id"])
+    del now["_source"]["attributes"]["client.address"]
+    elasticsearch.index(
+        index=hit["_index"], id=hit["_id"], document=now["_source"], if_seq_no=now["_seq_no"],
+        if_primary_term=now["_primary_term"], refresh=True,
+    )  # fmt: skip
+    report = verify_elasticsearch(stack.elasticsearch_url, key, origin=directory.origin, wait=0)
+    (finding,) = report.findings
+    assert (report.verdict, finding.field) == (Verdict.FAILED, "attributes.client.address")
+
+
+def salts(directory: Directory) -> list[bytes]:
+    return [
+        base64.b64decode(salt)
+        for block in reader.batches(directory.log)
+        for private in block.private
+        for salt, _ in commitment.decode(private).values()
+    ]
+
+
+def search_everywhere(client: Elasticsearch, value: str) -> int:
+    """Count the documents of all indices that have a value in any field."""
+    client.indices.refresh(index=EVERYTHING, ignore_unavailable=True)
+    query = {"query_string": {"query": f'"{value}"', "fields": ["*"], "lenient": True}}
+    return int(client.count(index=EVERYTHING, query=query, ignore_unavailable=True)["count"])
+
+
+def test_a_thousand_secrets_arrive_nowhere(
+    stack: Any,
+    delivered: None,
+    elasticsearch: Elasticsearch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Planted in attributes, names, events (exceptions), links, status and resource of spans that others wrote into."""
+    found = plants(2026, 1200)
+    caplog.set_level(logging.DEBUG)
+    resource = Resource(
+        {"process.command_args": ["app", "--password=resource-secret-0815-resource"], "service.name": "x"}
+    )
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    log = AuditLog(tmp_path / "log", guard=Guard())
+    provider.add_span_processor(AuditSpanProcessor(log))
+    tracer = provider.get_tracer("test")
+    caplog.clear()
+    for number, plant in enumerate(found):
+        text = plant.value if isinstance(plant.value, str) else repr(plant.value)
+        place = number % 5
+        own = {plant.name: text} if place == 0 else {}
+        if isinstance(plant.value, dict) and plant.kind == "named":
+            own = plant.value
+        span = tracer.start_span(text if place == 1 else "record", attributes=audit_attributes(**own))
+        if place == 2:
+            span.record_exception(ValueError(text))
+        elif place == 3:
+            span.add_event(text, {plant.name: text})
+        elif place == 4:
+            span.set_status(Status(StatusCode.ERROR, text))
+            span.add_link(span.get_span_context(), {plant.name: text})
+        span.end()
+    provider.shutdown()
+    directory = open_directory(tmp_path / "log")
+    exported = b""
+    for block in reader.batches(directory.log):
+        for index, (statement, private) in enumerate(zip(block.statements, block.private, strict=True)):
+            exported += encode_spans(
+                [spans.document_of(statement, private, directory.origin, block.batch.first + index)]
+            ).SerializeToString()
+    shipper = ship.Shipper(directory, ship.make_exporter())
+    assert shipper.ship()
+    shipper.close()
+    arrived = wait_for(elasticsearch, directory)
+    events = elasticsearch.search(index="logs-*", size=5000, ignore_unavailable=True)["hits"]["hits"]
+    places = {
+        "files": everywhere(tmp_path).decode("utf-8", "replace"),
+        "exported": exported.decode("utf-8", "replace"),
+        "documents": json.dumps([hit["_source"] for hit in arrived]),
+        "event documents": json.dumps([hit["_source"] for hit in events]),
+        "logs": caplog.text + "".join(capsys.readouterr()),
+    }
+    assert len(arrived) > 1200
+    for place, content in places.items():
+        left = [plant for plant in found if plant.secret[:14] in content or plant.secret[-14:] in content]
+        assert left == [], place
+        assert "resource-secret-0815" not in content, place
+    assert survives(found[0].secret, found[0].value)
+    assert "[secret removed]" in places["documents"]

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m tests.benchmarks``: measures, prints, and writes docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.benchmarks import record
+from tests.benchmarks.harness import machine, table
+
+PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+
+
+def main() -> None:
+    parts = [
+        "# Benchmarks",
+        "What a part costs beside another, measured in one run: `make benchmark` writes this page. Ratios are paired,\n"
+        "round by round, to the first line of each table; the times are CPU times of one machine, to give an idea.",
+        f"Measured on {machine()}.",
+    ]
+    for title, text, cases in record.suites():
+        print(f"{title} …", file=sys.stderr, flush=True)
+        parts += [f"## {title}", text, table(record.measure(cases))]
+    content = "\n\n".join(parts) + "\n"
+    PAGE.write_text(content, encoding="utf-8")
+    print(content)
+
+
+if __name__ == "__main__":
+    main()

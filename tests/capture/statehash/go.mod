@@ -1,0 +1,3 @@
+module auditspan.invalid/statehash
+
+go 1.25.0

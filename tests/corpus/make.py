@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the corpus of this release: a real log with a record of every event type, kept and verified forever.
+
+    python -m tests.corpus.make
+
+runs the two examples under audit into one directory, lets a record be torn and a value be erased, freezes log and
+public key in ``tests/corpus/<schema version>``, and writes one record of each event type for the reference page.
+A released corpus is never made again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from auditspan import schema
+from auditspan.cli import main as cli
+from auditspan_seal.formats import commitment
+from auditspan_seal.formats import statement as statements
+from auditspan_seal.log import reader, segment
+from auditspan_seal.log.directory import open_directory
+from auditspan_seal.spans import readable
+from tests.conftest import OURS
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+RECORDS = ROOT / "docs" / "reference" / "records"
+
+
+def main() -> None:
+    """Make it."""
+    place = HERE / schema.SCHEMA_VERSION
+    if place.exists():
+        sys.exit(f"{place} is released; raise the version of the registry instead")
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log" / "auditspan"
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(OURS)} | {
+            "AUDITSPAN_DIR": str(log),
+            "AUDITSPAN_VALIDATE": "true",
+            "OTEL_TRACES_EXPORTER": "none",
+            "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=example",
+        }
+        demo = [sys.executable, "-m", "auditspan.cli", "demo", "--keep", str(log.parent)]
+        subprocess.run(demo, check=True, env=environment, stdout=subprocess.DEVNULL)
+        own = [sys.executable, str(ROOT / "examples" / "own-actions" / "operations.py"), str(Path(folder) / "office")]
+        subprocess.run(own, check=True, env=environment, stdout=subprocess.DEVNULL)
+        directory = open_directory(log)
+        # A record that a process did not finish writing: it died in the middle.
+        segment.path_of(directory.segments, "0123456789abcdef").write_bytes(b'{"attributes":{"audit.action":"REA')
+        record = next(f for f, _ in _entries(directory) if f.get("attributes", {}).get(schema.ACTION) == "GRANT")
+        erase = ["erase", str(log), "--record", record["attributes"][schema.RECORD_ID], "--attribute"]
+        if cli([*erase, schema.PERMISSION_SUBJECT_ID, "--reason", "request 4711"]) != 0:
+            sys.exit("the erasure did not work")
+        (place / "log").mkdir(parents=True)
+        for name in ("origin", "log.vkey"):
+            shutil.copy(log / name, place / name)
+        for path in directory.log.iterdir():
+            shutil.copy(path, place / "log" / path.name)
+    _write_records(place)
+
+
+def _entries(directory: Any) -> list[tuple[dict[str, Any], commitment.Private]]:
+    return [
+        (statements.decode(statement), commitment.decode(private))
+        for block in reader.batches(directory.log)
+        for statement, private in zip(block.statements, block.private, strict=True)
+    ]
+
+
+def _write_records(place: Path) -> None:
+    RECORDS.mkdir(parents=True, exist_ok=True)
+    written = set()
+    for fields, private in _entries(open_directory(place)):
+        attributes = readable(fields["attributes"], private)
+        kind = attributes[schema.EVENT_TYPE]
+        if kind in written:
+            continue
+        written.add(kind)
+        (RECORDS / f"{kind}.json").write_text(
+            json.dumps(dict(sorted(attributes.items())), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+    print(f"{len(written)} event types: {', '.join(sorted(written))}")
+    left = {event.value for event in schema.EventType} - written
+    if left:
+        sys.exit(f"no record of {', '.join(sorted(left))}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records for tests that need some, whatever they say: each follows the registry like every other."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from auditspan import schema
+from auditspan_seal.errors import FormatError
+from auditspan_seal.formats import statement as statements
+from auditspan_seal.log import reader, segment
+from auditspan_seal.log.directory import open_directory
+
+ON_PURPOSE = "nonconformant-on-purpose"
+"""A file of this name in a log directory says that its records break the registry because a test is about that."""
+
+
+def audit_attributes(**more: Any) -> dict[str, Any]:
+    """Return the attributes of a conformant record with an identity of its own, and `more`."""
+    return {
+        schema.RECORD_ID: str(uuid.uuid4()),
+        schema.RECORD_SCHEMA_VERSION: schema.SCHEMA_VERSION,
+        schema.EVENT_TYPE: schema.EventType.DATA_UPDATE.value,
+        schema.ACTION: "UPDATE",
+        schema.OUTCOME: schema.Outcome.SUCCESS.value,
+        schema.ACTOR_ID: "tester",
+        schema.ACTOR_TYPE: schema.ActorType.SYSTEM.value,
+        schema.ACTOR_EVIDENCE: schema.ActorEvidence.DECLARED.value,
+        schema.TARGET_ID: "row",
+        schema.TARGET_TYPE: "test.row",
+        schema.RUN_ID: "test-run",
+        schema.WORKFLOW_NAME: "test",
+        schema.TRIGGER_TYPE: schema.TriggerType.MANUAL.value,
+        schema.TRIGGER_RULE: "pytest",
+        schema.SCRIPT_VERSION: "1",
+        schema.SCRIPT_VERSION_SOURCE: schema.ScriptVersionSource.DECLARED.value,
+        schema.MESSAGE: "updated test.row 'row'",
+        **more,
+    }
+
+
+def directories(below: Path) -> Iterator[Path]:
+    """Find the log directories that tests left behind."""
+    for origin in below.rglob("origin"):
+        if (origin.parent / "segments").is_dir():
+            yield origin.parent
+
+
+def recorded(path: Path) -> Iterator[dict[str, Any]]:
+    """Read the statements of all audit spans of a log directory, sequenced or not; damaged ones are left out."""
+    directory = open_directory(path)
+    lines = [line for block in reader.batches(directory.log) for line in block.statements]
+    for name in segment.names(directory.segments):
+        lines += segment.read_lines(segment.path_of(directory.segments, name), 0, 1_000_000)[0]
+    for line in lines:
+        try:
+            fields = statements.decode(line.partition(b"\t")[0])
+        except FormatError:
+            continue
+        if fields["type"] == "span":
+            yield fields
+
+
+def said(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes of a statement; personal values are commitments there, which stand for a text."""
+    found = {}
+    for name, item in fields["attributes"].items():
+        value = statements.plain(item)
+        known = isinstance(value, (str, int, float, bool, list)) or value is None
+        if known:
+            found[name] = value
+    return found
