@@ -27,8 +27,8 @@ def test_every_record_of_this_session_follows_the_registry(
             continue  # damaged by a test on purpose
         for fields in records:
             attributes = said(fields)
-            if attributes.get(schema.RECORD_SCHEMA_VERSION) != schema.SCHEMA_VERSION:
-                continue  # a fixture of an older release
+            if attributes.get(schema.RECORD_SCHEMA_VERSION) == "0.1.0":
+                continue  # a copy of a log of an older release
             found[str(attributes.get(schema.EVENT_TYPE))] += 1
             problems = schema.violations(attributes, erasable=True)
             wrong += [f"{directory.parent.name}: {fields['name']}: {problem}" for problem in problems]

@@ -18,8 +18,7 @@ from typing import Any
 import pytest
 
 from auditspan import schema
-from auditspan_seal.formats import statement as statements
-from auditspan_seal.log import reader
+from auditspan.cli.story import from_directory
 from auditspan_seal.log.directory import open_directory
 from auditspan_seal.verify.directory import verify_directory
 from auditspan_seal.verify.report import Verdict
@@ -121,13 +120,7 @@ def test_audited_or_not_it_does_the_same(tmp_path: Path) -> None:
 
     log = open_directory(tmp_path / "audited" / "audit")
     assert verify_directory(log).verdict is Verdict.PASSED
-    fields = [
-        statements.decode(statement)
-        for block in reader.blocks(log.log)
-        if isinstance(block, reader.Block)
-        for statement in block.statements
-    ]
-    records = [entry["attributes"] for entry in fields if entry["type"] == "span"]
+    records = [record.attributes for record in from_directory(log)]
     refused, *_ = records
     assert refused[schema.WEBHOOK_SIGNATURE_VERIFIED] == "false"
 

@@ -597,7 +597,7 @@ def test_process_pool_under_opentelemetry_instrument(tmp_path: Path) -> None:
     (span,) = [s for s in found if s["attributes"].get(schema.TARGET_ID) == "in-the-worker"]
     assert span["attributes"][schema.OUTCOME] == "success"
     assert span["attributes"][schema.SCRIPT_VERSION_SOURCE] == "source_hash"
-    assert span["attributes"][schema.MESSAGE] == "apscheduler.job 'job' ran"
+    assert span["attributes"][schema.MESSAGE] == "apscheduler.job 'in-the-worker' ran"
     assert str(span["resource"]["attributes"]["process.pid"]) == worker != parent
 
 

@@ -27,6 +27,7 @@ from auditspan_seal.processor import AuditSpanProcessor
 from auditspan_seal.service import AuditLog
 from auditspan_seal.verify.directory import verify_directory
 from auditspan_seal.verify.report import Code, Verdict
+from tests.records import audit_attributes
 
 Make = Callable[..., Directory]
 
@@ -117,7 +118,7 @@ def test_threads_record_every_span_once(log_folder: Path) -> None:
 
     def work(thread: int) -> None:
         for number in range(500):
-            tracer.start_span(f"{thread}-{number}", attributes={"audit.record.id": "x"}).end()
+            tracer.start_span(f"{thread}-{number}", attributes=audit_attributes()).end()
 
     threads = [threading.Thread(target=work, args=(thread,)) for thread in range(4)]
     for thread in threads:
@@ -140,7 +141,7 @@ def test_spans_that_are_not_audit_spans_are_left_alone(log_folder: Path) -> None
     assert names(log.directory) == []
 
 
-WORKER = """
+WORKER = f"""
 import sys, threading
 from pathlib import Path
 from opentelemetry.sdk.trace import TracerProvider
@@ -152,12 +153,12 @@ tracer = provider.get_tracer("worker")
 def work(thread):
     number = 0
     while True:
-        tracer.start_span(f"{thread}-{number}", attributes={"audit.record.id": "x"}).end()
+        tracer.start_span(f"{{thread}}-{{number}}", attributes={audit_attributes()!r}).end()
         # The parent counts what has ended, by what it reads here: written only after end() returned.
-        sys.stdout.write(f"{thread}-{number}\\n"); sys.stdout.flush()
+        sys.stdout.write(f"{{thread}}-{{number}}\\n"); sys.stdout.flush()
         number += 1
 for thread in (1, 2):
-    threading.Thread(target=work, args=(f"{sys.argv[2]}/{thread}",), daemon=True).start()
+    threading.Thread(target=work, args=(f"{{sys.argv[2]}}/{{thread}}",), daemon=True).start()
 threading.Event().wait()
 """
 
@@ -199,9 +200,9 @@ provider = TracerProvider()
 log = AuditLog(Path({str(log_folder)!r}))
 provider.add_span_processor(AuditSpanProcessor(log))
 tracer = provider.get_tracer("t")
-tracer.start_span("before", attributes={{"audit.record.id": "x"}}).end()
+tracer.start_span("before", attributes={audit_attributes()!r}).end()
 child = os.fork()
-tracer.start_span("child" if child == 0 else "parent", attributes={{"audit.record.id": "x"}}).end()
+tracer.start_span("child" if child == 0 else "parent", attributes={audit_attributes()!r}).end()
 if child == 0:
     os._exit(0)
 os.waitpid(child, 0)
@@ -226,7 +227,7 @@ from auditspan_seal.processor import AuditSpanProcessor
 from auditspan_seal.service import AuditLog
 provider = TracerProvider()
 provider.add_span_processor(AuditSpanProcessor(AuditLog(Path({str(log_folder)!r}))))
-provider.get_tracer("t").start_span("before", attributes={{"audit.record.id": "x"}}).end()
+provider.get_tracer("t").start_span("before", attributes={audit_attributes()!r}).end()
 assert provider.force_flush(10_000)
 time.sleep(0.5)
 if os.fork() == 0:
@@ -329,7 +330,7 @@ def test_a_record_that_cannot_be_written_never_raises_and_is_counted(
     provider.add_span_processor(AuditSpanProcessor(log))
     for item in sorted(log_folder.rglob("*"), reverse=True):
         item.rmdir() if item.is_dir() else item.unlink()
-    provider.get_tracer("t").start_span("lost", attributes={"audit.record.id": "x"}).end()
+    provider.get_tracer("t").start_span("lost", attributes=audit_attributes()).end()
     assert (log.recorded, log.lost) == (0, 1)
     assert "a record was lost" in caplog.text
     provider.shutdown()

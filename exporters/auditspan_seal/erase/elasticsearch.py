@@ -122,7 +122,7 @@ def _forget_old_versions(client: Any, indices: list[str]) -> None:
     try:
         # By default a merge leaves segments alone that have less than 10 % of deleted documents.
         client.indices.put_settings(index=indices, settings={"index.merge.policy.expunge_deletes_allowed": 0})
-        client.indices.forcemerge(index=indices, only_expunge_deletes=True, request_timeout=600)
+        client.options(request_timeout=600).indices.forcemerge(index=indices, only_expunge_deletes=True)
         client.indices.flush(index=indices, force=True, wait_if_ongoing=True)
         client.indices.put_settings(index=indices, settings={"index.merge.policy.expunge_deletes_allowed": None})
     except (ApiError, TransportError) as error:

@@ -305,8 +305,12 @@ def scrub_mapping(attributes: Mapping[str, Any], prefix: str = "") -> tuple[Mapp
     """
     changed: dict[str, Any] = {}
     removed: list[str] = []
+    unclean = False
     for name, value in attributes.items():
-        if is_secret_name(name) and not isinstance(value, (bool, int, float)) and value:
+        secret = _is_secret(name)
+        if secret is None:
+            unclean = True
+        if secret and not isinstance(value, (bool, int, float)) and value:
             if value != REMOVED:
                 changed[name] = REMOVED
                 removed.append(prefix + name)
@@ -319,12 +323,27 @@ def scrub_mapping(attributes: Mapping[str, Any], prefix: str = "") -> tuple[Mapp
             cleaned = _scrub(value, prefix + name, removed, 1)
             if cleaned is not value:
                 changed[name] = cleaned
-    clean_names = {name: scrub_text(name) for name in attributes}
-    if any(clean is not name for name, clean in clean_names.items()):
+    if unclean:
+        clean_names = {name: scrub_text(name) for name in attributes}
         return {clean_names[name]: changed.get(name, value) for name, value in attributes.items()}, [
             scrub_text(name) for name in removed
         ] or [prefix + clean for name, clean in clean_names.items() if clean is not name]
     return ({**attributes, **changed}, removed) if changed else (attributes, removed)
+
+
+def _is_secret(name: str) -> bool | None:
+    """Tell whether a name names a secret; None: the name itself has one in it."""
+    try:
+        return _known_name(name)
+    except _Unclean:
+        return None
+
+
+@functools.lru_cache(maxsize=4096)
+def _known_name(name: str) -> bool:
+    if scrub_text(name) is not name:
+        raise _Unclean
+    return is_secret_name(name)
 
 
 def _scrub(value: Any, path: str, removed: list[str], depth: int) -> Any:
