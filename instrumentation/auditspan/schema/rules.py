@@ -216,7 +216,7 @@ REQUIRED: Final[dict[str, frozenset[str]]] = {
     'key.change': frozenset(['audit.action', 'audit.actor.evidence', 'audit.actor.id', 'audit.actor.type', 'audit.event.type', 'audit.key.id', 'audit.message', 'audit.outcome', 'audit.record.id', 'audit.schema.version', 'audit.target.id', 'audit.target.type', 'automation.run.id', 'automation.script.version', 'automation.script.version.source', 'automation.trigger.rule', 'automation.trigger.type', 'automation.workflow.name']),
     'log.started': frozenset(['audit.action', 'audit.actor.evidence', 'audit.actor.id', 'audit.actor.type', 'audit.event.type', 'audit.message', 'audit.outcome', 'audit.schema.version', 'audit.target.id', 'audit.target.type']),
     'log.gap': frozenset(['audit.action', 'audit.actor.evidence', 'audit.actor.id', 'audit.actor.type', 'audit.event.type', 'audit.message', 'audit.outcome', 'audit.schema.version', 'audit.target.id', 'audit.target.type']),
-    'log.erasure': frozenset(['audit.action', 'audit.actor.evidence', 'audit.actor.id', 'audit.actor.type', 'audit.event.type', 'audit.message', 'audit.outcome', 'audit.schema.version', 'audit.target.id', 'audit.target.type']),
+    'log.erasure': frozenset(['audit.action', 'audit.actor.evidence', 'audit.actor.id', 'audit.actor.type', 'audit.event.type', 'audit.message', 'audit.outcome', 'audit.rationale', 'audit.schema.version', 'audit.target.id', 'audit.target.type']),
 }
 """Event type → attributes that its records must have."""
 
@@ -245,7 +245,7 @@ KNOWN: Final[dict[str, frozenset[str]]] = {
     'key.change': frozenset(['audit.action', 'audit.actor.behalf.id', 'audit.actor.behalf.type', 'audit.actor.evidence', 'audit.actor.id', 'audit.actor.type', 'audit.change.fields', 'audit.client.fingerprint', 'audit.decision.path', 'audit.event.type', 'audit.feature', 'audit.key.id', 'audit.key.successor.id', 'audit.message', 'audit.module', 'audit.nonconformant', 'audit.outcome', 'audit.parent.record.id', 'audit.rationale', 'audit.record.id', 'audit.redacted', 'audit.risk.level', 'audit.schema.version', 'audit.state.after.hash', 'audit.state.before.hash', 'audit.target.id', 'audit.target.type', 'automation.parent.run.claimed', 'automation.parent.run.id', 'automation.run.attempt', 'automation.run.id', 'automation.script.name', 'automation.script.version', 'automation.script.version.source', 'automation.trigger.rule', 'automation.trigger.type', 'automation.workflow.name', 'client.address', 'code.function.name', 'deployment.environment.name', 'error.type', 'session.id', 'user_agent.original']),
     'log.started': frozenset(['audit.action', 'audit.actor.evidence', 'audit.actor.id', 'audit.actor.type', 'audit.event.type', 'audit.message', 'audit.outcome', 'audit.schema.version', 'audit.target.id', 'audit.target.type']),
     'log.gap': frozenset(['audit.action', 'audit.actor.evidence', 'audit.actor.id', 'audit.actor.type', 'audit.event.type', 'audit.message', 'audit.outcome', 'audit.schema.version', 'audit.target.id', 'audit.target.type']),
-    'log.erasure': frozenset(['audit.action', 'audit.actor.evidence', 'audit.actor.id', 'audit.actor.type', 'audit.event.type', 'audit.message', 'audit.outcome', 'audit.schema.version', 'audit.target.id', 'audit.target.type']),
+    'log.erasure': frozenset(['audit.action', 'audit.actor.evidence', 'audit.actor.id', 'audit.actor.type', 'audit.event.type', 'audit.message', 'audit.outcome', 'audit.rationale', 'audit.schema.version', 'audit.target.id', 'audit.target.type']),
 }
 """Event type → attributes that its records may have."""
 
