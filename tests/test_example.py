@@ -153,3 +153,29 @@ def test_it_stops_in_good_order_on_ctrl_c(tmp_path: Path) -> None:
 def test_it_knows_nothing_of_auditing() -> None:
     for source in EXAMPLE.glob("*.py"):
         assert not re.search("auditspan|opentelemetry", source.read_text(encoding="utf-8"), re.IGNORECASE)
+
+
+def test_what_a_program_says_itself(tmp_path: Path) -> None:
+    """The example of `auditspan.action`, as it is started by hand: without opentelemetry-instrument."""
+    folder = tmp_path / "audit"
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLE.parent / "own-actions" / "operations.py"), str(tmp_path / "office")],
+        capture_output=True,
+        encoding="utf-8",
+        env=environment(AUDITSPAN_DIR=str(folder), AUDITSPAN_VALIDATE="true", **QUIET),
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "done: contact c-1 is gone, payout p-7 is paid\n"), done.stderr
+    assert "does not follow the registry" not in done.stderr
+    log = open_directory(folder)
+    assert verify_directory(log).verdict is Verdict.PASSED
+    records = [record.attributes for record in from_directory(log)]
+    assert len({record[schema.EVENT_TYPE] for record in records}) == 19
+    assert not any(schema.NONCONFORMANT in record for record in records)
+    update = next(record for record in records if record[schema.EVENT_TYPE] == "data.update")
+    assert update[schema.CHANGE_FIELDS] == ["stage"]
+    assert update[schema.STATE_BEFORE_HASH] != update[schema.STATE_AFTER_HASH]
+    assert update[schema.SCRIPT_NAME].startswith("__main__")
+    override = next(record for record in records if record[schema.ACTION] == "OVERRIDE")
+    assert override[schema.DECISION_PATH] == ["rule: deny", "finance: override"]
+    assert "dora@example.com" not in str(records)

@@ -26,8 +26,8 @@ def crosswalk(registry: Registry) -> dict[str, Any]:
 
 
 def test_the_versions_are_those_that_were_looked_up() -> None:
-    assert (tables.ECS_VERSION, tables.ECS_COMMIT) == (ECS["version"], ECS["commit"])
-    assert (tables.OCSF_VERSION, tables.OCSF_COMMIT) == (OCSF["version"], OCSF["commit"])
+    assert (ECS["version"], ECS["commit"]) == (tables.ECS_VERSION, tables.ECS_COMMIT)
+    assert (OCSF["version"], OCSF["commit"]) == (tables.OCSF_VERSION, tables.OCSF_COMMIT)
 
 
 def test_every_ecs_field_exists(registry: Registry) -> None:

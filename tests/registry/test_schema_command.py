@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def old(tmp_path: Path, document: Document) -> Path:
 @pytest.fixture
 def breaking(tmp_path: Path, document: Document) -> Path:
     """A registry in which an attribute has another type."""
+    document = copy.deepcopy(document)
     document["version"] = "0.9.0"
     document["attributes"]["audit.data.count"]["type"] = "string"
     path = tmp_path / "breaking.json"
@@ -40,6 +42,7 @@ def breaking(tmp_path: Path, document: Document) -> Path:
 @pytest.fixture
 def harmless(tmp_path: Path, document: Document) -> Path:
     """A registry in which a brief is better."""
+    document = copy.deepcopy(document)
     document["version"] = "0.9.0"
     document["attributes"]["audit.data.count"]["brief"] = "Better."
     path = tmp_path / "harmless.json"

@@ -168,11 +168,10 @@ def _event(registry: Registry, event: EventType) -> str:
     if event.message == FREE:
         parts.append("Message: free text; it says something else each time.")
     else:
-        parts.append(
-            f"Message: `{event.message}`\nFor example: {message(registry, event, full=True)}"
-            + (f"\nAt least: {message(registry, event, full=False)}" if "[" in event.message else "")
-        )
-        parts[-1] = parts[-1].replace("\n", "  \n")
+        full, least = (message(registry, event, full=full) for full in (True, False))
+        lines = [f"Message: `{event.message}`", f"For example: {full}"]
+        lines += [f"At least: {least}"] if least != full else []
+        parts.append("  \n".join(lines))
     real = load.real_record(event.name)
     if real is not None:
         parts.append(
@@ -190,8 +189,10 @@ def message(registry: Registry, event: EventType, *, full: bool) -> str:
         full: with the parts that may be left out.
     """
     text = ""
+    present = registry.of_event(event)
     for position, part in enumerate(event.message.replace("]", "[").split("[")):
-        if position % 2 == 0 or full:
+        certain = all(present[name] == "required" for name in PLACEHOLDER.findall(part))
+        if position % 2 == 0 or full or certain:
             text += PLACEHOLDER.sub(lambda match: _text(registry.attributes[match[1]].example), part)
     return text
 
