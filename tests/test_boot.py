@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from auditspan import schema
+from auditspan.cli import main
+from auditspan.cli.story import from_directory
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.log import reader
 from auditspan_seal.log.directory import open_directory
 from auditspan_seal.verify.directory import verify_directory
 from auditspan_seal.verify.report import Verdict
 from tests.conftest import Run
+from tests.records import ON_PURPOSE
 
 pytestmark = pytest.mark.slow
 
@@ -154,3 +158,24 @@ def test_a_fault_in_a_plugin_is_contained_counted_and_shown(
     assert any("apscheduler" in where for where in state["faults"])
     assert main(["status", str(log_folder)]) == 3
     assert "faults in" in capsys.readouterr().out
+
+
+def test_a_record_that_breaks_the_registry_is_kept_marked_and_shown(
+    instrumented: Run, log_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = (
+        "import auditspan\n"
+        "for _ in range(3):\n"
+        "    with auditspan.action('APPROVE', target='1', target_type='payout', policy_name='p', policy_rule='r'):\n"
+        "        pass\n"
+        "print('done')\n"
+    )
+    done = instrumented(program, env={"AUDITSPAN_VALIDATE": "false"})
+    (log_folder / ON_PURPOSE).touch()
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+    assert done.stderr.count("does not follow the registry") == 1, "logged once, then only counted"
+    records = [record.attributes for record in from_directory(open_directory(log_folder))]
+    assert len(records) == 3, "never lost"
+    assert all("audit.rationale: required, missing" in record[schema.NONCONFORMANT] for record in records)
+    assert main(["status", str(log_folder)]) == 3
+    assert "3 records of auditspan.api do not follow the registry" in " ".join(capsys.readouterr().out.split())

@@ -185,6 +185,7 @@ def main(folder: Path) -> None:
             office.override("p-7")
         office.configure("retry.limit", 3)
         office.grant("erin@example.com", "workflow.edit")
+        office.grant("frank@example.com", "workflow.view")
         office.change_policy("4", 1500)
         office.deploy("invoice-to-crm", "3")
         office.install(Path(__file__), "tap-office", "0.4.1")

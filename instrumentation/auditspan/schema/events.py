@@ -63,7 +63,7 @@ class DataWrite(Details):
             hash of little data can be guessed.
         state_after_hash: (optional) Hash of the target's state after.
         change_fields: (optional) Names of the fields whose values differ between the state before and the state
-            after.
+            after. Personal, because the keys of a state may be people.
         data_count: (optional) How many rows, objects or files.
     """
 
@@ -111,7 +111,7 @@ class DataUpdate(Details):
             hash of little data can be guessed.
         state_after_hash: (recommended) Hash of the target's state after.
         change_fields: (recommended) Names of the fields whose values differ between the state before and the state
-            after.
+            after. Personal, because the keys of a state may be people.
         connector_name: (optional) The connector.
         data_count: (optional) How many rows, objects or files.
     """
@@ -420,7 +420,7 @@ class ConfigurationChange(Details):
             hash of little data can be guessed.
         state_after_hash: (recommended) Hash of the target's state after.
         change_fields: (optional) Names of the fields whose values differ between the state before and the state
-            after.
+            after. Personal, because the keys of a state may be people.
     """
 
     TYPE: ClassVar[EventType] = EventType.CONFIGURATION_CHANGE
@@ -445,7 +445,7 @@ class TemplateDeployment(Details):
             hash of little data can be guessed.
         state_after_hash: (recommended) Hash of the target's state after.
         change_fields: (optional) Names of the fields whose values differ between the state before and the state
-            after.
+            after. Personal, because the keys of a state may be people.
     """
 
     TYPE: ClassVar[EventType] = EventType.TEMPLATE_DEPLOYMENT
@@ -545,7 +545,7 @@ class PolicyChange(Details):
             hash of little data can be guessed.
         state_after_hash: (recommended) Hash of the target's state after.
         change_fields: (optional) Names of the fields whose values differ between the state before and the state
-            after.
+            after. Personal, because the keys of a state may be people.
         policy_rule: (optional) The rule that decided.
     """
 
