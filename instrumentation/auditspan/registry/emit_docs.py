@@ -66,6 +66,9 @@ this page, so it is also part of the trace. What makes it evidence is that its a
 - The text of an attribute is never parsed: whatever a message says, an attribute says as well.
 - Names under `audit.` and `automation.` that are not on this page are in no conformant record. Other names
   may be there; other instrumentation sets them.
+- In Elasticsearch each attribute is a field of its name. Messages, rationales, remediations and reasons can be
+  searched by words as well, as in `attributes.audit.message.text`; when a task was due, by time, as in
+  `attributes.automation.task.scheduled_time.date`. Such sub-fields need the `attributes.` in front.
 - The same for programs: [record.schema.json](record.schema.json) (JSON Schema), `auditspan schema show --json`. In
   the words of Elastic and OCSF: [crosswalk.md](crosswalk.md). What may change, and how:
   [schema-evolution.md](../schema-evolution.md).

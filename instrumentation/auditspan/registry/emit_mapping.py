@@ -22,7 +22,8 @@ STORED_ONLY: Final = frozenset(
 """Kept byte-exact at any size: neither index nor doc values, which is the only form that no mode of storing alters."""
 
 PROSE: Final = frozenset({"audit.message", "audit.rationale", "audit.remediation", "automation.run.reason"})
-"""Written for people, so searched by words as well."""
+"""Written for people, so searched by words as well: `attributes.audit.message.text`. A passthrough object passes its
+fields through, not their sub-fields, so the short name does not do (seen with 9.5.0)."""
 
 _KEYWORD: Final = {"type": "keyword", "ignore_above": 1024}
 _DATE: Final = {
