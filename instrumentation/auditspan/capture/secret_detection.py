@@ -2,216 +2,197 @@
 """Finds secrets in attribute names and values and takes them out. Pure code: no I/O, nothing of a secret is kept.
 
 Two ways lead to a secret: the name under which a value stands (``password``, ``api_key``), and the form of the value
-(``ghp_…``, a JWT, ``scheme://user:password@host``). The forms are those of the detectors that many people keep:
-gitleaks (config/gitleaks.toml), detect-secrets (plugins), and the scrubber of sentry-python for names. What only looks
-random is not taken for a secret: hashes, commits, trace and run identifiers look random too. See docs/secrets.md.
+(``ghp_…``, a JWT, ``scheme://user:password@host``). The forms are those of the detectors that many people keep; see
+secret_patterns.py for the sources. What only looks random is not taken for a secret: hashes, commits, trace and run
+identifiers look random too. See docs/secrets.md.
+
+A text that may hold a secret goes through :data:`STAGES` in order. What one stage takes out is replaced by a single
+character that no other pattern knows, so that a later stage sees neither words nor blanks where a secret was.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from auditspan.capture.secret_patterns import FORMS
+from auditspan.capture import secret_patterns as known
+from auditspan.capture.secret_labels import OUT, is_secret_name, mixed, names_secret, stands_in, without_labelled
 
 REMOVED = "[secret removed]"
 LIMIT = 65_536
 """Characters of one text that are looked at; what is longer is cut, because nothing passes unseen."""
 CUT = "…[cut]"
 _DEPTH = 32
-
-# -- names -----------------------------------------------------------------------------------------------------
-_WORDS = frozenset(
-    [
-        "password",
-        "passwd",
-        "pwd",
-        "passphrase",
-        "passcode",
-        "secret",
-        "secrets",
-        "token",
-        "apikey",
-        "authorization",
-        "cookie",
-        "cookies",
-        "credential",
-        "credentials",
-        "privatekey",
-        "accesskey",
-        "secretkey",
-        "clientsecret",
-        "connectionstring",
-        "dsn",
-        "otp",
-        "bearer",
-        "jwt",
-        "csrf",
-        "xsrf",
-        "sessionkey",
-        "signingkey",
-        "encryptionkey",
-        "masterkey",
-        "authkey",
-        "authtoken",
-        "pin",
-        "cvv",
-        "cvc",
-    ]
-)
-_PAIRS = frozenset(
-    [
-        "api.key",
-        "private.key",
-        "access.key",
-        "secret.key",
-        "client.secret",
-        "connection.string",
-        "session.key",
-        "signing.key",
-        "encryption.key",
-        "master.key",
-        "auth.key",
-        "auth.token",
-        "set.cookie",
-        "account.key",
-        "shared.key",
-        "ssh.key",
-        "storage.key",
-        "service.key",
-    ]
-)
-_HARMLESS_AFTER = frozenset(
-    [
-        "name",
-        "count",
-        "counts",
-        "type",
-        "id",
-        "ids",
-        "version",
-        "source",
-        "hash",
-        "length",
-        "size",
-        "path",
-        "file",
-        "field",
-        "url",
-        "expires",
-        "expiry",
-        "expiration",
-        "ttl",
-        "policy",
-        "rotation",
-        "status",
-        "scope",
-        "scopes",
-        "method",
-        "rule",
-        "removed",
-        "verified",
-        "usage",
-        "limit",
-        "budget",
-        "tokens",
-    ]
-)
-"""``token_count`` and ``secret_name`` speak about a secret and are none."""
-_OURS = ("audit.", "automation.", "gen_ai.", "code.", "vcs.", "telemetry.", "service.", "otel.")
-_SPLIT = re.compile(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-
-
-@functools.lru_cache(maxsize=4096)
-def is_secret_name(name: str) -> bool:
-    """Tell whether what stands under a name is a secret, whatever it looks like.
-
-    Args:
-        name: a dotted, camelCase, kebab-case or snake_case name.
-    """
-    if name.startswith(_OURS):
-        return False
-    words = [word.lower() for word in _SPLIT.split(name[:512]) if word]
-    for position, word in enumerate(words):
-        following = words[position + 1] if position + 1 < len(words) else ""
-        after = words[position + 2] if position + 2 < len(words) else ""
-        if word in _WORDS and following not in _HARMLESS_AFTER:
-            return not (word == "tokens" or (word == "pin" and len(words) > 1 and following))
-        if f"{word}.{following}" in _PAIRS and after not in _HARMLESS_AFTER:
-            return True
-    return False
+_REMOVED_AGAIN = re.compile(re.escape(REMOVED))
 
 
 # -- values ----------------------------------------------------------------------------------------------------
-_PATTERNS = tuple(
-    (begins, re.compile(pattern, re.IGNORECASE | re.DOTALL if "BEGIN" in pattern else re.IGNORECASE))
-    for begins, pattern in FORMS
-)
-_BEGINS = tuple(sorted({begin for begins, _ in FORMS for begin in begins}, key=len))
-
-
-def _may(text: str) -> bool:
-    """Tell whether a text may have a secret in it: far cheaper than to look for one."""
-    lowered = text.lower()
-    return any(begin in lowered for begin in _BEGINS)
-
-
-_HARMLESS_VALUE = re.compile(
-    r"(?:none|null|true|false|\*+|x+|<[^>]*>|\.\.\.|…|\{\w*\}|\$\{?\w+\}?|\[secret removed\].*|\d{1,3}|missing|required"
-    r"|not|was|is|has|string|str|int|bytes)[.,;:!?]?",
-    re.IGNORECASE,
-)
-
-
 def scrub_text(text: str) -> str:
-    """Return a text without the secrets in it: each is replaced by :data:`REMOVED`, the rest can be read."""
+    """Return a text without the secrets in it: each is replaced by :data:`REMOVED`, the rest can be read.
+
+    Args:
+        text: any text. Of one longer than :data:`LIMIT` the beginning is returned, with :data:`CUT` behind it.
+
+    Returns:
+        the same object if nothing was found.
+    """
     if len(text) <= 256:
-        return text if _is_clean(text) else _scrubbed(text)
+        try:
+            _known_clean(text)
+        except _Unclean as found:
+            return found.without
+        return text
     if len(text) > LIMIT:
-        return _scrubbed(text[:LIMIT]) + CUT
+        return _scrubbed(_begin_of(text)) + CUT
     return _scrubbed(text) if _may(text) else text
 
 
 class _Unclean(Exception):
-    """Keeps a secret out of the cache: a call that raises is not kept."""
+    """Keeps a secret out of the cache: a call that raises is not kept. `without` is the text without the secret."""
 
-
-def _is_clean(text: str) -> bool:
-    try:
-        return _known_clean(text)
-    except _Unclean:
-        return False
+    def __init__(self, without: str) -> None:
+        super().__init__()
+        self.without = without
 
 
 @functools.lru_cache(maxsize=4096)
-def _known_clean(text: str) -> bool:
-    if not _may(text) or _scrubbed(text) == text:
+def _known_clean(text: str) -> None:
+    if _may(text) and (without := _scrubbed(text)) is not text:
+        raise _Unclean(without)
+
+
+def _begin_of(text: str) -> str:
+    # Half a token may no longer look like one: what the cut goes through is left out, unless it has no begin.
+    head = text[:LIMIT]
+    tail = re.search(r"\s\S{1,1024}\Z", head[-1025:])
+    return head[: len(head) - len(tail.group())] if tail and not text[LIMIT].isspace() else head
+
+
+def _may(text: str) -> bool:
+    """Tell whether a text may have a secret in it: far cheaper than to look for one."""
+    if known.INNOCENT.fullmatch(text) and " -" not in text and text[:1] != "-":
+        return False
+    lowered = text.lower()
+    # A token has no blanks and is longer than most words; without one, and without what separates a label from its
+    # value, only a few words can announce a secret.
+    long = [text] if len(text) > 256 else [w for w in text.split() if len(w) > 14 and not known.PLAIN.fullmatch(w)]
+    if any(not known.INNOCENT.fullmatch(word) for word in long) and (
+        known.TOKEN_HINT.search(lowered)
+        or ("%" in text and "2f%" in lowered)
+        or (len(text) > 55 and text.count(".") > 1 and known.DOTTED.search(text))
+    ):
         return True
-    raise _Unclean
+    if long or ":" in text or "=" in text or "%" in text or "," in text or ">" in text or "-" in text:
+        return bool(
+            ("@" in text and "://" in text)
+            or (known.WORD_HINT.search(lowered) and known.SEPARATOR.search(lowered))
+            or ("curl" in lowered and ":" in text)
+        )
+    return known.BARE_HINT.search(lowered) is not None
 
 
 def _scrubbed(text: str) -> str:
+    work = _REMOVED_AGAIN.sub(OUT, text)
+    for _, stage in STAGES:
+        work = stage(work)
+    without = work.replace(OUT, REMOVED)
+    return text if without == text else without
+
+
+def _sub(pattern: re.Pattern[str], check: Callable[[re.Match[str]], bool] | None = None) -> Callable[[str], str]:
+    """Return a stage that takes out what a pattern finds: its group ``s``, else its first, or all."""
+
+    def without(match: re.Match[str]) -> str:
+        if check is not None and not check(match):
+            return match.group()
+        group = next((n for n in range(1, (match.re.groups or 0) + 1) if match.group(n) is not None), 0)
+        begin, end = match.span("s" if "s" in match.re.groupindex else group)
+        whole, start = match.group(), match.start()
+        return whole[: begin - start] + OUT + whole[end - start :]
+
+    return lambda text: pattern.sub(without, text)
+
+
+def _tokens(text: str) -> str:
     lowered = text.lower()
-    for begins, pattern in _PATTERNS:
-        if any(begin in lowered for begin in begins):
-            changed = pattern.sub(_without_secret, text)
-            if changed is not text and changed != text:
-                text, lowered = changed, changed.lower()
+    for token, without in _TOKENS.values():
+        if not token.hints or any(hint.partition("[")[0] in lowered for hint in token.hints):
+            text = without(text)
     return text
 
 
-def _without_secret(match: re.Match[str]) -> str:
-    group = match.lastgroup or "s"
-    secret = match.group(group)
-    if secret.startswith("[secret") or _HARMLESS_VALUE.fullmatch(secret):
-        return match.group()
-    begin, end = match.span(group)
-    whole = match.group()
-    return whole[: begin - match.start()] + REMOVED + whole[end - match.start() :]
+_TOKENS = {kind: (token, _sub(token.pattern)) for kind, token in known.TOKENS.items()}
 
 
+def _is_key_block(match: re.Match[str]) -> bool:
+    # A text may speak of the first line of a key; a key cut at its end has no last line.
+    return match["end"] is not None or re.search(r"[A-Za-z0-9+/=]{24}", match["body"]) is not None
+
+
+def _is_user(match: re.Match[str]) -> bool:
+    user = match["s"]
+    return ":" in user or "%3a" in user.lower() or "%253a" in user.lower() or mixed(user)
+
+
+def _is_scheme(match: re.Match[str]) -> bool:
+    value = match["s"]
+    if match["scheme"].lower() != "basic":
+        return _looks_random(value) or (len(value) >= 8 and mixed(value))
+    try:  # RFC 7617: user:password
+        plain = base64.b64decode(value.rstrip("=") + "=" * (-len(value.rstrip("=")) % 4), altchars=b"-_")
+        return b":" in plain and all(byte > 31 for byte in plain)
+    except binascii.Error:
+        return False
+
+
+def _is_named_element(match: re.Match[str]) -> bool:
+    return names_secret(match["name"]) and not stands_in(match["s"], match["name"], quoted=True)
+
+
+def _is_near(match: re.Match[str]) -> bool:
+    words = match["words"].lower().replace(":", " ").replace("=", " ").split()
+    return not any(word in known.ABOUT_WORDS for word in words if word != "provided") and _looks_random(match["s"])
+
+
+def _looks_random(text: str) -> bool:
+    """Tell whether a text looks made by a machine. Asked only of what a label or a word beside it announces."""
+    if len(text) < 16:
+        return False
+    parts = re.split(r"[-_./+~=]", text)
+    if any(len(part) >= 6 and mixed(part) and not re.fullmatch(r"[A-Za-z]+\d{1,4}", part) for part in parts):
+        return True
+    return len(max(parts, key=len)) >= 16 and re.search(r"[a-z][A-Z].*[a-z][A-Z]", text) is not None
+
+
+def _beside(text: str) -> str:
+    if known.WORD_HINT.search(text.lower()) is None:
+        return text
+    return _identified(_near(text))
+
+
+_near = _sub(known.NEAR, _is_near)
+_identified = _sub(known.IDENTIFIED, lambda match: not stands_in(match["s"], "password", quoted=True))
+_curl = _sub(known.CURL_USER, lambda match: not match["s"].isdigit())
+
+STAGES: tuple[tuple[str, Callable[[str], str]], ...] = (
+    ("key block", _sub(known.KEY_BLOCK, _is_key_block)),
+    ("url user", _sub(known.URL_USER, _is_user)),
+    ("url user encoded", _sub(known.URL_USER_ENCODED, _is_user)),
+    ("tokens", _tokens),
+    ("jwt", _sub(known.JWT)),
+    ("schemes", _sub(known.SCHEMES, _is_scheme)),
+    ("curl", lambda text: _curl(text) if "curl" in text else text),
+    ("xml", _sub(known.XML, _is_named_element)),
+    ("labels", without_labelled),
+    ("beside", _beside),
+)
+
+
+# -- values of any depth ---------------------------------------------------------------------------------------
 def scrub(value: Any) -> tuple[Any, list[str]]:
     """Take the secrets out of a value of any depth.
 
@@ -222,7 +203,7 @@ def scrub(value: Any) -> tuple[Any, list[str]]:
         the value, the same object if nothing was found; and the paths of what was removed, never a value.
     """
     removed: list[str] = []
-    return _scrub(value, "", removed, 0), removed
+    return _scrub(value, "", removed, 0, {}), removed
 
 
 def scrub_mapping(attributes: Mapping[str, Any], prefix: str = "") -> tuple[Mapping[str, Any], list[str]]:
@@ -232,88 +213,150 @@ def scrub_mapping(attributes: Mapping[str, Any], prefix: str = "") -> tuple[Mapp
         attributes: attribute → value.
         prefix: what comes before the names in the list of what was removed.
     """
-    changed: dict[str, Any] = {}
+    for name, value in attributes.items():  # the hot path: nothing to remove, and nothing made
+        kind = type(value)
+        try:
+            if _known_name(name):
+                break
+            if kind is str:
+                if len(value) > 256:
+                    if scrub_text(value) is not value:
+                        break
+                else:
+                    _known_clean(value)
+            elif (
+                kind is not int and kind is not bool and kind is not float and _scrub(value, "", [], 1, {}) is not value
+            ):
+                break
+        except _Unclean:
+            break
+    else:
+        return attributes, []
     removed: list[str] = []
-    unclean = False
-    for name, value in attributes.items():
-        secret = _is_secret(name)
-        if secret is None:
-            unclean = True
-        if secret and not isinstance(value, (bool, int, float)) and value:
-            if value != REMOVED:
-                changed[name] = REMOVED
-                removed.append(prefix + name)
-        elif isinstance(value, str):
-            cleaned = scrub_text(value)
-            if cleaned is not value:
-                changed[name] = cleaned
-                removed.append(prefix + name)
-        elif not isinstance(value, (int, float, type(None))):
-            cleaned = _scrub(value, prefix + name, removed, 1)
-            if cleaned is not value:
-                changed[name] = cleaned
-    if unclean:
-        clean_names = {name: scrub_text(name) for name in attributes}
-        return {clean_names[name]: changed.get(name, value) for name, value in attributes.items()}, [
-            scrub_text(name) for name in removed
-        ] or [prefix + clean for name, clean in clean_names.items() if clean is not name]
-    return ({**attributes, **changed}, removed) if changed else (attributes, removed)
-
-
-def _is_secret(name: str) -> bool | None:
-    """Tell whether a name names a secret; None: the name itself has one in it."""
-    try:
-        return _known_name(name)
-    except _Unclean:
-        return None
+    cleaned = _scrub_items(attributes, "", removed, 0, {})
+    return cleaned, [prefix + name for name in removed]
 
 
 @functools.lru_cache(maxsize=4096)
 def _known_name(name: str) -> bool:
-    if scrub_text(name) is not name:
-        raise _Unclean
-    return is_secret_name(name)
+    if (without := scrub_text(name)) is not name:
+        raise _Unclean(without)
+    return names_secret(name)
 
 
-def _scrub(value: Any, path: str, removed: list[str], depth: int) -> Any:
-    if depth > _DEPTH:
-        removed.append(path)
-        return REMOVED
+def _scrub(value: Any, path: str, removed: list[str], depth: int, done: dict[int, Any]) -> Any:
     if isinstance(value, str):
-        cleaned = scrub_text(value)
+        cleaned: Any = scrub_text(value)
         if cleaned is not value:
             removed.append(path)
         return cleaned
-    if isinstance(value, (bytes, bytearray)):
-        text = bytes(value).decode("latin-1")
-        cleaned = scrub_text(text)
-        if cleaned is text:
-            return value
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return _scrub_bytes(value, path, removed)
+    if not isinstance(value, (Mapping, list, tuple, set, frozenset)):
+        return value
+    if depth > _DEPTH:
         removed.append(path)
-        return cleaned.encode("utf-8")
-    if isinstance(value, Mapping):
-        return _scrub_items(value, path, removed, depth)
-    if isinstance(value, (list, tuple, set, frozenset)):
-        items = [_scrub(item, f"{path}[{position}]", removed, depth + 1) for position, item in enumerate(value)]
-        if all(item is old for item, old in zip(items, value, strict=True)):
-            return value
-        return type(value)(items) if type(value) in (list, tuple, set, frozenset) else items
-    return value
+        return REMOVED
+    if id(value) not in done:  # what is in a value many times is looked at once; what is in itself ends here
+        done[id(value)] = REMOVED
+        if isinstance(value, Mapping):
+            done[id(value)] = _scrub_items(value, path, removed, depth, done)
+        else:
+            done[id(value)] = _scrub_sequence(value, path, removed, depth, done)
+    elif done[id(value)] is not value:
+        removed.append(path)
+    return done[id(value)]
 
 
-def _scrub_items(value: Mapping[Any, Any], path: str, removed: list[str], depth: int) -> Any:
+def _scrub_bytes(value: bytes | bytearray | memoryview, path: str, removed: list[str]) -> Any:
+    raw = bytes(value)
+    try:
+        encoding, text = "utf-8", raw.decode()
+    except UnicodeDecodeError:
+        encoding, text = "latin-1", raw.decode("latin-1")
+    if (cleaned := scrub_text(text)) is text:
+        return value
+    removed.append(path)
+    return cleaned.replace(CUT, "...[cut]").encode(encoding)
+
+
+def _scrub_items(
+    value: Mapping[Any, Any], path: str, removed: list[str], depth: int, done: dict[int, Any]
+) -> Mapping[Any, Any]:
     found: dict[Any, Any] = {}
     changed = False
+    # {"name": "DB_PASSWORD", "value": "…"}: how many tools list settings and headers
+    label = next((value[key] for key in ("name", "key") if key in value), None) if "value" in value else None
     for key, item in value.items():
-        name = key if isinstance(key, str) else str(key)
-        clean_name = scrub_text(name)
-        where = f"{path}.{clean_name}" if path else clean_name
-        if is_secret_name(name) and item and not isinstance(item, bool):
-            cleaned: Any = REMOVED
-            if item != REMOVED:
+        name = _as_text(key)
+        clean = scrub_text(name)
+        where = f"{path}.{clean}" if path else clean
+        if (_is_secret_item(name, item)) or (key == "value" and label is not None and _is_secret_item(label, item)):
+            cleaned: Any = item if item == REMOVED else REMOVED
+            if cleaned is not item:
                 removed.append(where)
         else:
-            cleaned = _scrub(item, where, removed, depth + 1)
-        changed = changed or cleaned is not item or clean_name is not name
-        found[clean_name if clean_name is not name else key] = cleaned
+            cleaned = _scrub(item, where, removed, depth + 1, done)
+        if clean is not name:
+            removed.append(where)
+            key = clean = _free(clean, found)
+        changed = changed or cleaned is not item or clean is not name
+        found[key] = cleaned
     return found if changed else value
+
+
+def _as_text(key: Any) -> str:
+    if isinstance(key, str):
+        return key
+    return key.decode("latin-1") if isinstance(key, bytes) else str(key)
+
+
+def _is_secret_item(name: Any, item: Any) -> bool:
+    if item is None or isinstance(item, bool) or (not item and item != 0):
+        return False
+    name = _as_text(name)
+    if name in ("pass", "auth") and isinstance(item, (int, float)):  # how many passed
+        return False
+    return (is_secret_name if len(name) <= 128 else names_secret)(name)
+
+
+def _free(name: str, found: Mapping[Any, Any]) -> str:
+    # Two names may be the same without their secrets; neither value may be lost.
+    number, free = 2, name
+    while free in found:
+        free, number = f"{name} ({number})", number + 1
+    return free
+
+
+def _scrub_sequence(value: Any, path: str, removed: list[str], depth: int, done: dict[int, Any]) -> Any:
+    items: list[Any] = []
+    announced = ""
+    for position, item in enumerate(value):
+        where = f"{path}[{position}]"
+        if announced and isinstance(item, (str, bytes)) and item and _as_text(item) != REMOVED:
+            cleaned: Any = REMOVED if isinstance(item, str) else REMOVED.encode()
+            removed.append(where)
+        elif _is_pair(item):  # headers of ASGI and of http.client: [(b"authorization", b"…")]
+            cleaned = type(item)((item[0], REMOVED if isinstance(item[1], str) else REMOVED.encode()))
+            removed.append(where)
+        else:
+            cleaned = _scrub(item, where, removed, depth + 1, done)
+        # ["--password", "…"]: an argument list
+        option = isinstance(item, str) and item.startswith("-") and "=" not in item and " " not in item
+        announced = item if option and len(item) > 2 and not announced and names_secret(item) else ""
+        items.append(cleaned)
+    if all(item is old for item, old in zip(items, value, strict=True)):
+        return value
+    return type(value)(items) if type(value) in (list, tuple, set, frozenset) else items
+
+
+def _is_pair(item: Any) -> bool:
+    return (
+        type(item) in (tuple, list)
+        and len(item) == 2
+        and isinstance(item[0], (str, bytes))
+        and isinstance(item[1], (str, bytes))
+        and len(item[0]) <= 128
+        and _as_text(item[1]) != REMOVED
+        and names_secret(_as_text(item[0]))
+    )
