@@ -62,14 +62,3 @@ def recorded(path: Path) -> Iterator[dict[str, Any]]:
             continue
         if fields["type"] == "span" and "attributes" in fields:  # else: a bare line of a test of the log itself
             yield fields
-
-
-def said(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the attributes of a statement; personal values are commitments there, which stand for a text."""
-    found = {}
-    for name, item in fields["attributes"].items():
-        value = statements.plain(item)
-        known = isinstance(value, (str, int, float, bool, list)) or value is None
-        if known:
-            found[name] = value
-    return found

@@ -18,8 +18,9 @@ import functools
 import inspect
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from auditspan import __version__, schema
@@ -102,41 +103,47 @@ def action(
         details: what the event type has a place for, by the names of its builder in :mod:`auditspan.schema.events`,
             for example ``data_count=3`` or ``policy_name="payouts"``.
     """
-    said = {**details, "rationale": rationale, "decision_path": decision_path}
     acting = os_actor() if actor is None else _declared(actor, actor_type)
     if on_behalf_of is not None:
-        behind = Actor(on_behalf_of, ActorType.USER, ActorEvidence.DECLARED)
-        acting = Actor(acting.id, acting.type, acting.evidence, behind)
-    frame = sys._getframe(1)
-    return Action(verb, type, target, target_type, acting, before, after, said, attributes or {}, _caller(frame))
+        acting = replace(acting, behalf=Actor(on_behalf_of, ActorType.USER, ActorEvidence.DECLARED))
+    return Action(
+        _Said(
+            verb=verb,
+            kind=type,
+            target=target,
+            target_type=target_type,
+            actor=acting,
+            before=before,
+            after=after,
+            details={**details, "rationale": rationale, "decision_path": decision_path},
+            attributes=attributes or {},
+            script=_caller(sys._getframe(1)),
+        )
+    )
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What a program said of an action when it made it."""
+
+    verb: str
+    kind: str | None
+    target: str | Callable[..., str]
+    target_type: str
+    actor: Actor
+    before: Any
+    after: Any
+    details: Mapping[str, Any]
+    attributes: Mapping[str, Any]
+    script: ScriptVersion
 
 
 class Action:
     """One action, or, as a decorator, one for each call. Made by :func:`action`."""
 
-    def __init__(
-        self,
-        verb: str,
-        kind: str | None,
-        target: str | Callable[..., str],
-        target_type: str,
-        actor: Actor,
-        before: Any,
-        after: Any,
-        said: Mapping[str, Any],
-        attributes: Mapping[str, Any],
-        script: ScriptVersion,
-    ) -> None:
-        self._verb = verb
-        self._kind = kind
-        self._target = target
-        self._target_type = target_type
-        self._actor = actor
-        self._before = before
-        self._after = after
+    def __init__(self, said: _Said) -> None:
         self._said = said
-        self._attributes = attributes
-        self._script = script
+        self._after = said.after
         self._record: Record | None = None
         self._outcome = Outcome.SUCCESS
         self._covered = ExitStack()
@@ -170,7 +177,7 @@ class Action:
     # -- context manager ---------------------------------------------------------------------------------------
     def __enter__(self) -> Action:
         with faults.contained("api: action"):
-            self._begin(self._target if isinstance(self._target, str) else schema.UNKNOWN)
+            self._begin()
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
@@ -203,35 +210,25 @@ class Action:
         result: Function = audited
         return result
 
-    @contextmanager
-    def _of_call(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Iterator[None]:
-        one = Action(
-            self._verb, self._kind, self._target, self._target_type, self._actor, self._before, self._after,
-            self._said, self._attributes, self._script,
-        )  # fmt: skip
+    def _of_call(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Action:
+        said = self._said
         with faults.contained("api: action"):
-            one._script = script_version(function)
-            one._begin(_target_of(self._target, args, kwargs))
-        try:
-            yield
-        except BaseException as error:
-            with faults.contained("api: action"):
-                one._end(error)
-            raise
-        with faults.contained("api: action"):
-            one._end(None)
+            said = replace(said, script=script_version(function), target=_target_of(said.target, args, kwargs))
+        return Action(said)
 
     # -- the record --------------------------------------------------------------------------------------------
-    def _begin(self, target: str) -> None:
-        details, rest = _details(self._verb, self._kind, self._said)
-        self._state_before = _state(self._before)
+    def _begin(self) -> None:
+        said = self._said
+        details, rest = _details(said.verb, said.kind, said.details)
+        self._state_before = _state(said.before)
+        target = said.target if isinstance(said.target, str) else schema.UNKNOWN
         event = Event(
-            name=f"{self._verb.lower()} {self._target_type}",
+            name=f"{said.verb.lower()} {said.target_type}",
             details=details,
-            actor=self._actor,
-            target=Target(str(target), self._target_type),
-            script=self._script,
-            attributes={**rest, **self._attributes, schema.STATE_BEFORE_HASH: _hash(self._state_before)},
+            actor=said.actor,
+            target=Target(target, said.target_type),
+            script=said.script,
+            attributes={**rest, **said.attributes, schema.STATE_BEFORE_HASH: _hash(self._state_before)},
         )
         self._record = _recorder().start(event)
         self._covered.enter_context(inside(self._record))

@@ -17,15 +17,14 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from auditspan import schema
 from auditspan.cli import main as cli
-from auditspan_seal.formats import commitment
 from auditspan_seal.formats import statement as statements
-from auditspan_seal.log import reader, segment
+from auditspan_seal.log import segment
 from auditspan_seal.log.directory import open_directory
 from auditspan_seal.spans import readable
+from auditspan_seal.verify.proof import entries_of
 from tests.conftest import OURS
 
 ROOT = Path(__file__).parents[2]
@@ -63,19 +62,11 @@ def main() -> None:
     _write_records(place)
 
 
-def _entries(directory: Any) -> list[tuple[dict[str, Any], commitment.Private]]:
-    return [
-        (statements.decode(statement), commitment.decode(private))
-        for block in reader.batches(directory.log)
-        for statement, private in zip(block.statements, block.private, strict=True)
-    ]
-
-
 def _write_records(place: Path) -> None:
     RECORDS.mkdir(parents=True, exist_ok=True)
     written = set()
-    for fields, private in _entries(open_directory(place)):
-        attributes = readable(fields["attributes"], private)
+    for statement, private in entries_of(open_directory(place)):
+        attributes = readable(statements.decode(statement)["attributes"], private)
         kind = attributes[schema.EVENT_TYPE]
         if kind in written or schema.missing(attributes):
             continue  # the page shows one record of each type, and one from which nothing is erased

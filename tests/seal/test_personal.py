@@ -31,6 +31,7 @@ from auditspan_seal.log.sequencer import Sequencer
 from auditspan_seal.processor import AuditSpanProcessor
 from auditspan_seal.service import AuditLog
 from auditspan_seal.verify.directory import verify_directory
+from auditspan_seal.verify.proof import entries_of
 from auditspan_seal.verify.report import Code, Verdict
 from tests.records import ON_PURPOSE, audit_attributes
 
@@ -77,11 +78,7 @@ def codes(directory: Directory) -> set[tuple[Code, int | None, str | None]]:
 
 
 def entries(directory: Directory) -> list[tuple[dict[str, Any], commitment.Private]]:
-    return [
-        (statements.decode(statement), commitment.decode(private))
-        for block in reader.batches(directory.log)
-        for statement, private in zip(block.statements, block.private, strict=True)
-    ]
+    return [(statements.decode(statement), private) for statement, private in entries_of(directory)]
 
 
 def edit(directory: Directory, index: int, change: Callable[[dict[str, Any]], None]) -> None:

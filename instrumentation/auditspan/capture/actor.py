@@ -15,7 +15,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
 from auditspan import schema
-from auditspan.capture.policy import policy
+from auditspan.capture.policy import address_of, policy
 from auditspan.schema import ActorEvidence, ActorType
 
 _LIMIT = 256  # characters of what a request says
@@ -126,12 +126,8 @@ def caller_of(headers: Mapping[str, str], peer: str | None, login: str | None = 
 
 
 def _is_in(peer: str | None, networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]) -> bool:
-    try:
-        address = ipaddress.ip_address((peer or "").partition("%")[0])
-    except ValueError:
-        return False
-    address = getattr(address, "ipv4_mapped", None) or address
-    return any(address in network for network in networks)
+    address = address_of(peer)
+    return address is not None and any(address in network for network in networks)
 
 
 def _cookie(header: str, name: str) -> str | None:

@@ -132,6 +132,15 @@ def policy() -> Policy:
     return Policy()
 
 
+def address_of(host: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Read an address: without its zone, and an IPv4 one inside of an IPv6 one as itself. None: it is none."""
+    try:
+        address = ipaddress.ip_address((host or "").partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
 def forget() -> None:
     """Read the policy again at its next use (for tests)."""
     policy.cache_clear()

@@ -15,12 +15,12 @@ import ipaddress
 import os
 import secrets
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from auditspan import schema
-from auditspan.capture.policy import Treat, Treatment, policy
+from auditspan.capture.policy import Treat, Treatment, address_of, policy
 from auditspan.capture.secret_detection import scrub_mapping, scrub_text
 from auditspan.schema import rules
 
@@ -72,9 +72,7 @@ def minimise(attributes: dict[str, Any], target_type: str) -> dict[str, Any]:
     for name, value in tags.items():
         attributes.setdefault(name, value)
     cleaned, removed = scrub_mapping(attributes)
-    if not removed:
-        return attributes
-    return {**cleaned, schema.REDACTED: sorted({*attributes.get(schema.REDACTED, ()), *removed})}
+    return _noting(cleaned, removed) if removed else attributes
 
 
 def hides(name: str, target_type: str) -> bool:
@@ -88,10 +86,7 @@ class Guard:
     def attributes(self, attributes: Mapping[str, Any] | None, where: str) -> Mapping[str, Any]:
         """Return attributes without secrets; the names of those of the span that lost one are added."""
         cleaned, removed = scrub_mapping(attributes or {})
-        if removed and where == "span":
-            known = cleaned.get(schema.REDACTED) or ()
-            return {**cleaned, schema.REDACTED: sorted({*known, *removed})}
-        return cleaned
+        return _noting(cleaned, removed) if removed and where == "span" else cleaned
 
     def text(self, text: str) -> str:
         """Return a text without secrets."""
@@ -100,6 +95,10 @@ class Guard:
     def personal(self, name: str) -> bool:
         """Tell whether an attribute enters the statement only as a commitment."""
         return policy().is_personal(name)
+
+
+def _noting(cleaned: Mapping[str, Any], removed: Iterable[str]) -> dict[str, Any]:
+    return {**cleaned, schema.REDACTED: sorted({*(cleaned.get(schema.REDACTED) or ()), *removed})}
 
 
 _REQUIRED = frozenset[str]().union(*rules.REQUIRED.values())
@@ -123,14 +122,12 @@ def _is_list(value: Any) -> bool:
 
 def network_of(host: str) -> str | None:
     """Return the network of an address (/24 or /48); None for what is no address: less than all of it is nothing."""
-    try:
-        address: Any = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
+    address = address_of(host)
+    if address is None:
         try:
             return str(ipaddress.ip_network(host)) if "/" in host else None
         except ValueError:
             return None
-    address = getattr(address, "ipv4_mapped", None) or address
     return str(ipaddress.ip_network((address, 24 if address.version == 4 else 48), strict=False))
 
 

@@ -16,14 +16,13 @@ from opentelemetry.context import Context
 
 from auditspan import schema
 from auditspan.capture.version import ScriptVersion
+from auditspan.schema import rules
 
 _RUN_KEY = context.create_key("auditspan-run")
 _ANCESTOR_KEY = context.create_key("auditspan-ancestor")
 _TRUSTED_KEY = context.create_key("auditspan-trusted-baggage")
 
 _LIMIT = 512  # characters of one baggage value: enough for a rule, too little to flood a record
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_SOURCES = frozenset(source.value for source in schema.ScriptVersionSource)
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -93,7 +92,7 @@ def ancestor(in_context: Context | None = None) -> str | None:
     if current(in_context) is None:
         return None  # a record that names no run cannot be marked as claimed by a stranger, so it is not believed
     sent = _bounded(baggage.get_baggage(schema.RECORD_ID, in_context))
-    return sent if sent is not None and _UUID.fullmatch(sent) else None
+    return sent if sent is not None and schema.has_form("uuid", sent) else None
 
 
 def with_ancestor(record_id: str, in_context: Context) -> Context:
@@ -135,7 +134,7 @@ def _from_baggage(in_context: Context | None) -> Run | None:
         rule=read(schema.TRIGGER_RULE) or schema.UNKNOWN,
         script=ScriptVersion(
             read(schema.SCRIPT_VERSION) or schema.UNKNOWN,
-            source if source in _SOURCES else schema.UNKNOWN,
+            source if source in rules.ENUMERATIONS["script_version_source"] else schema.UNKNOWN,
             read(schema.SCRIPT_NAME) or schema.UNKNOWN,
         ),
         claimed=context.get_value(_TRUSTED_KEY, in_context) is not True,

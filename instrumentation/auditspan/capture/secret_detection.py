@@ -125,7 +125,13 @@ def _tokens(text: str) -> str:
     return text
 
 
-_TOKENS = {kind: (token, _sub(token.pattern)) for kind, token in known.TOKENS.items()}
+def _sub_later(pattern: str) -> Callable[[str], str]:
+    """Return a stage whose pattern is compiled at its first use."""
+    stage = functools.cache(lambda: _sub(re.compile(pattern)))
+    return lambda text: stage()(text)
+
+
+_TOKENS = {kind: (token, _sub_later(token.pattern)) for kind, token in known.TOKENS.items()}
 
 
 def _is_key_block(match: re.Match[str]) -> bool:

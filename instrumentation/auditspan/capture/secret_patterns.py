@@ -136,10 +136,14 @@ NO_SECRETS: Final = _words(
 
 
 class Token(NamedTuple):
-    """One kind of token: `hints` are lower-case parts of which it has at least one; group 1, if any, is the secret."""
+    """One kind of token: `hints` are lower-case parts of which it has at least one; group 1, if any, is the secret.
+
+    The pattern is compiled when a text first has one of the hints: all of them would cost each audited process some
+    milliseconds at its start, and most processes need none.
+    """
 
     hints: tuple[str, ...]
-    pattern: re.Pattern[str]
+    pattern: str
 
 
 def _begin(prefix: str, width: int) -> str:
@@ -152,7 +156,7 @@ def _begin(prefix: str, width: int) -> str:
 
 
 def _token(hints: str, *patterns: str) -> Token:
-    return Token(tuple(hints.split()), re.compile("|".join(patterns)))
+    return Token(tuple(hints.split()), "|".join(patterns))
 
 
 _SLASH = r"(?:/|%2[Ff])"
@@ -254,7 +258,7 @@ TOKENS: Final[dict[str, Token]] = {
 JWT: Final = re.compile(  # RFC 7515, 7516: three or five parts; what goes before may not belong to the same run
     r"eyJ(?:(?<![\w=-]...)|(?<=\\[nrt]...)|(?<=%[0-9A-Fa-f][0-9A-Fa-f]...))[\w=-]{8,}(?:\.[\w=-]*){1,4}"
 )
-DOTTED: Final = TOKENS["discord-bot"].pattern
+DOTTED: Final = re.compile(TOKENS["discord-bot"].pattern)
 """The only token without a word of its own to look for."""
 
 # -- where secrets stand ---------------------------------------------------------------------------------------

@@ -26,8 +26,13 @@ def progress(text: str) -> None:
     print(f"auditspan: {text}", file=sys.stderr, flush=True)
 
 
-def add_verb(verbs: Verbs, name: str, run: Any, summary: str, example: str, codes: str) -> argparse.ArgumentParser:
-    """Add a verb with its help: a summary, an example and its exit codes."""
+def add_verb(
+    verbs: Verbs, name: str, run: Any, summary: str, example: str, codes: str, *, inner: bool = False
+) -> argparse.ArgumentParser:
+    """Add a verb, or a command `inner` to one, with its help: a summary, an example and its exit codes.
+
+    The ``--json`` of an inner command has no default, so that one before the command is not undone.
+    """
     parser: argparse.ArgumentParser = verbs.add_parser(
         name,
         help=summary,
@@ -36,7 +41,8 @@ def add_verb(verbs: Verbs, name: str, run: Any, summary: str, example: str, code
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    default = argparse.SUPPRESS if inner else False
+    parser.add_argument("--json", action="store_true", default=default, help="print one JSON object")
     return parser
 
 

@@ -42,16 +42,17 @@ def register(verbs: common.Verbs) -> None:
     )
     parser.set_defaults(name=None, registry=None)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    showing = _command(
+    showing = common.add_verb(
         commands,
         "show",
         show,
         "Show all event types, or one, or one attribute.",
         "auditspan schema show audit.actor.id",
         "0 done, 2 no such name or unreadable registry",
+        inner=True,
     )
     showing.add_argument("name", nargs="?", metavar="NAME", help="an event type or an attribute (default: overview)")
-    checking = _command(
+    checking = common.add_verb(
         commands,
         "check",
         check,
@@ -59,36 +60,24 @@ def register(verbs: common.Verbs) -> None:
         "auditspan schema check",
         "0 nothing breaks\n  1 a breaking change without a new major version, or a derived file is not up to date\n"
         "  2 wrong usage or unreadable registry",
+        inner=True,
     )
     checking.add_argument(
         "--against", metavar="FILE|VERSION", help="compare with this instead of the last released registry"
     )
     for command in (showing, checking):
         command.add_argument("--registry", type=Path, metavar="FILE", help="use this registry instead of our own")
-    differing = _command(
+    differing = common.add_verb(
         commands,
         "diff",
         diff,
         "Tell what changed between two registries, and whom it breaks.",
         "auditspan schema diff 0.2.0 instrumentation/auditspan/registry/registry.yaml",
         "0 nothing breaks, 1 a breaking change (whatever the versions), 2 wrong usage or unreadable registry",
+        inner=True,
     )
     differing.add_argument("old", metavar="OLD", help="file or released version")
     differing.add_argument("new", metavar="NEW", help="file or released version")
-
-
-def _command(commands: Any, name: str, run: Any, summary: str, example: str, codes: str) -> argparse.ArgumentParser:
-    """Add a command of the verb. Its `--json` has no default, so that one before the command is not undone."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=summary,
-        description=summary,
-        epilog=f"example:\n  {example}\n\nexit codes:\n  {codes}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(run=run)
-    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object")
-    return parser
 
 
 # -- show --------------------------------------------------------------------------------------------------------

@@ -10,6 +10,17 @@ from __future__ import annotations
 from auditspan.schema import names
 from auditspan.schema.details import UNKNOWN, WITHHELD, Details
 from auditspan.schema.names import *  # noqa: F403 (the generated names; `__all__` of that module says which)
-from auditspan.schema.validation import is_personal, message_of, missing, violations
+from auditspan.schema.validation import bounded, has_form, is_personal, message_of, missing, violations
 
-__all__ = ["UNKNOWN", "WITHHELD", "Details", "is_personal", "message_of", "missing", "names", "violations"]
+__all__ = [
+    "UNKNOWN",
+    "WITHHELD",
+    "Details",
+    "bounded",
+    "has_form",
+    "is_personal",
+    "message_of",
+    "missing",
+    "names",
+    "violations",
+]

@@ -23,9 +23,13 @@ _PATTERNS = {
     "version": re.compile(r"\d+\.\d+\.\d+"),
 }
 _PSEUDONYM = re.compile(r"hmac-sha256:[0-9a-f]{32}")
-_LIMIT = 256  # characters of one attribute in a message
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Controls, line separators, overrides of the writing direction, lone surrogates: what forges a line of a report."""
+
+
+def bounded(text: str, limit: int = 256) -> str:
+    """Return `text` cut to `limit` characters, without what could garble or forge a line of a report."""
+    return _UNSAFE.sub("?", text[:limit])
 
 
 def is_personal(name: str) -> bool:
@@ -102,7 +106,7 @@ def _ending(attributes: Mapping[str, Any]) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(_shown(item) for item in value[:10])
-    return _UNSAFE.sub("?", str(value)[:_LIMIT])
+    return bounded(str(value))
 
 
 def _problem(name: str, value: Any) -> str | None:
@@ -122,10 +126,11 @@ def _problem(name: str, value: Any) -> str | None:
         return None if value in rules.ENUMERATIONS[kind] else f"not one of {kind}"
     if form is None or value == WITHHELD or _PSEUDONYM.fullmatch(value):
         return None
-    return None if _has_form(form, value) else f"not of the form {form}"
+    return None if has_form(form, value) else f"not of the form {form}"
 
 
-def _has_form(form: str, value: str) -> bool:
+def has_form(form: str, value: str) -> bool:
+    """Tell whether a text is of a form that the registry names, for example ``uuid``."""
     pattern = _PATTERNS.get(form)
     if pattern is not None:
         return pattern.fullmatch(value) is not None

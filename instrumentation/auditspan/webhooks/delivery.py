@@ -298,7 +298,7 @@ def opening(delivery: Delivery, request: Request) -> tuple[Event, Run]:
         person=delivery.person,
         attributes={
             schema.USER_AGENT: delivery.user_agent,
-            schema.CLIENT_ADDRESS: client_address(request.client),
+            schema.CLIENT_ADDRESS: bounded(request.client) if request.client else None,
             schema.SESSION_ID: caller.session,
             schema.CLIENT_FINGERPRINT: caller.fingerprint,
             schema.CODE_FUNCTION: script.name if request.handler is not None else None,
@@ -356,18 +356,9 @@ def caused_by(headers: Mapping[str, str]) -> Context:
     return runs.from_outside(sent)
 
 
-def client_address(host: str | None) -> str | None:
-    """Return a caller's address as it can be recorded; how much of it may be, the recorder decides by the policy."""
-    return bounded(host) if host else None
-
-
 def bounded(text: str) -> str:
-    """Return `text` cut to :data:`LIMIT` characters, without what could garble or forge a line of a report."""
-    return _UNSAFE.sub("?", text[:LIMIT])
-
-
-# Controls, separators of lines, overrides of the writing direction, lone surrogates.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+    """Return what a sender chose as it may stand in a record; see :func:`auditspan.schema.bounded`."""
+    return schema.bounded(text, LIMIT)
 
 
 def _first(names: tuple[str, ...], headers: Mapping[str, str]) -> str | None:
