@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 WITHHELD = "(withheld: the privacy guard failed)"
+REPORT_INTERVAL = 10.0  # seconds; a guard that fails does so for every value, and a report writes a log line and a file
 _STRUCTURE = ("audit.record.id", "audit.schema.version", "audit.event.type", "audit.action", "audit.outcome")
 """What stays of a record whose attributes could not be looked at: identities and enumerations of our own."""
 
@@ -45,12 +47,14 @@ class Careful:
 
     Args:
         guard: the one that is asked.
-        report: is told that it failed; the type of the error only.
+        report: is told that it failed, the type of the error only; at most once in :data:`REPORT_INTERVAL`.
     """
 
     def __init__(self, guard: Guard, report: Callable[[str], None]) -> None:
         self._guard = guard
         self._report = report
+        self._failures = 0
+        self._reported = float("-inf")
 
     def attributes(self, attributes: Mapping[str, Any] | None, where: str) -> Mapping[str, Any]:
         """Ask; if that fails, keep what tells that there is a record, and the names of the rest."""
@@ -77,4 +81,11 @@ class Careful:
             return True
 
     def _failed(self, error: Exception) -> None:
-        self._report(f"a value was withheld because the privacy guard failed: {type(error).__name__}")
+        self._failures += 1
+        now = time.monotonic()
+        if now - self._reported >= REPORT_INTERVAL:
+            self._reported = now
+            self._report(
+                f"values are withheld because the privacy guard failed ({self._failures} times so far): "
+                f"{type(error).__name__}"
+            )

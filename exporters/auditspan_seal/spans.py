@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
-from auditspan_seal.errors import MalformedStatement
+from auditspan_seal.errors import MalformedLog, MalformedStatement
 from auditspan_seal.formats import batch as batches
 from auditspan_seal.formats import commitment
 from auditspan_seal.formats import statement as statements
@@ -187,12 +187,20 @@ def document_of(statement: bytes, private: bytes, origin: str, index: int) -> Re
             (_plain(said) if isinstance(said, dict) else {}) | added | {DOCUMENT: "entry"},
         )
     try:
-        openings = commitment.decode(private)
+        openings = _openings(private)
         if openings:
             added[PRIVATE] = orjson.dumps({name: salt for name, (salt, _) in openings.items()}).decode()
         return _span_of(fields, openings, added | {STREAM: fields["segment"], NUMBER: fields["number"]})
     except (KeyError, TypeError, ValueError, AttributeError):
         raise MalformedStatement(f"The statement at index {index} lacks what a span must have.") from None
+
+
+def _openings(private: bytes) -> Private:
+    """Read a private part. A damaged one is not sent, but must not hold back its statement: verification says so."""
+    try:
+        return commitment.decode(private)
+    except MalformedLog:
+        return {}
 
 
 def checkpoint_document(batch: Batch, origin: str, time: int) -> ReadableSpan:

@@ -5,12 +5,15 @@ What is erased is overwritten in place, by spaces: every offset in the log remai
 use. The order matters. First everything recorded is put into the log, so that each value has an index; then comes the
 signed record of the erasure; then the log is overwritten, and the segments, where a copy of the line may still be.
 After a crash in between the same command does the rest: what is erased on record and still there is overwritten, too.
+One erasure at a time: of two that overwrite the same line, the second would write back what the first has removed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from auditspan_seal.errors import DirectoryError, FormatError
+from auditspan_seal.errors import AuditspanError, DirectoryError, FormatError
 from auditspan_seal.formats import commitment
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.batch import ENTRY, PRIVATE_MARK
@@ -28,8 +31,11 @@ from auditspan_seal.log import reader, segment
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.log.segment import SegmentWriter
 from auditspan_seal.log.sequencer import Sequencer
+from auditspan_seal.verify.personal import erasures
 
 WAIT = 30.0  # seconds for another process to put what is recorded into the log
+LOCK = "erase.lock"
+WITHHELD = "(withheld: it is the value that was erased)"
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Wanted:
     """What is to be erased: by value, or by record.
 
     Attributes:
-        value: the text that a personal value is, or that is in a list of them; None: any value.
+        value: what a personal value is, or what is in a list of them, as text; None: any value.
         record: record ID or span ID; None: any record.
         attributes: only these; empty: all personal ones.
     """
@@ -56,9 +62,14 @@ class Wanted:
         return {
             name
             for name, (_, value) in private.items()
-            if (not self.attributes or name in self.attributes)
-            and (self.value is None or value == self.value or (isinstance(value, list) and self.value in value))
+            if (not self.attributes or name in self.attributes) and (self.value is None or self.value in _texts(value))
         }
+
+
+def _texts(value: Any) -> list[str]:
+    """Return a personal value as people write it: a text, a whole number or a list of them."""
+    items = value if isinstance(value, list) else [value]
+    return [str(item) for item in items if isinstance(item, (str, int)) and not isinstance(item, bool)]
 
 
 @dataclass(frozen=True)
@@ -77,32 +88,42 @@ def find(directory: Directory, wanted: Wanted) -> list[Found]:
     Raises:
         DirectoryError: the log cannot be read.
     """
-    found = []
+    return [item for item, _ in _search(directory, wanted)]
+
+
+def _search(directory: Directory, wanted: Wanted) -> Iterator[tuple[Found, list[str]]]:
+    """Find values, each with its texts, which must go no further than to what is checked before something is signed."""
     for block in reader.batches(directory.log):
         for offset, (statement, beside) in enumerate(zip(block.statements, block.private, strict=True)):
-            fields, names = _names(statement, beside, wanted)
+            try:
+                private = commitment.decode(beside)
+                fields = statements.decode(statement) if private else {}
+            except FormatError:
+                continue
             said = fields.get("attributes", {})
-            found += [
-                Found(
-                    block.batch.first + offset,
-                    name,
-                    str(said.get("audit.record.id")),
-                    str(said.get("automation.run.id")),
-                )
-                for name in sorted(names)
-            ]
-    return found
+            for name in sorted(wanted.names(fields, private)):
+                record, run = str(said.get("audit.record.id")), str(said.get("automation.run.id"))
+                yield Found(block.batch.first + offset, name, record, run), _texts(private[name][1])
 
 
 def erased_before(directory: Directory) -> dict[int, set[str]]:
-    """Return what the erasure records of the log say was erased: index → attributes."""
+    """Return what the erasure records of the log say was erased: index → attributes.
+
+    What is not the entry that was put into the log there, or speaks of what came after it, says nothing.
+    """
     found: dict[int, set[str]] = {}
-    for block in reader.batches(directory.log):
-        for statement in block.statements:
-            if b'"type":"erasure"' in statement:
-                for index, name in statements.decode(statement).get("erased", ()):
-                    found.setdefault(index, set()).add(name)
+    for index, name in erasures(_erasure_entries(directory)):
+        found.setdefault(index, set()).add(name)
     return found
+
+
+def _erasure_entries(directory: Directory) -> Iterator[tuple[int, dict[str, Any]]]:
+    for block in reader.batches(directory.log):
+        leaves = block.batch.leaves
+        for offset, statement in enumerate(block.statements[: len(leaves)]):
+            if b'"type":"erasure"' in statement and leaf_hash(statement) == leaves[offset]:
+                with contextlib.suppress(FormatError):
+                    yield block.batch.first + offset, statements.decode(statement)
 
 
 def erase(
@@ -114,7 +135,7 @@ def erase(
         directory: the log directory; it may be in use.
         wanted: what.
         reason: why; it is signed, and anybody who reads the log can read it.
-        actor: who erases, as the log shall say.
+        actor: who erases, as the log shall say; withheld if that is what is to be erased.
         progress: is told what goes on.
 
     Returns:
@@ -122,13 +143,21 @@ def erase(
 
     Raises:
         DirectoryError: the directory cannot be written, or nobody puts what is recorded into the log.
+        AuditspanError: the reason names what is to be erased; nothing was changed.
     """
-    with sequenced(directory, progress) as catch_up:
+    with _alone(directory, progress), sequenced(directory, progress) as catch_up:
         before = erased_before(directory)
-        found = [item for item in find(directory, wanted) if item.name not in before.get(item.index, ())]
+        hits = [hit for hit in _search(directory, wanted) if hit[0].name not in before.get(hit[0].index, ())]
+        found = [item for item, _ in hits]
+        texts = {text for _, texts in hits for text in texts}
         progress(f"{len(found)} values found in the log")
         if found:
-            _record(directory, found, reason, actor)
+            if _names_one_of(reason, texts):
+                raise AuditspanError(
+                    "The reason contains a value that is to be erased; it would be signed and stay forever.",
+                    "Name a ticket or a request instead.",
+                )
+            _record(directory, found, reason, WITHHELD if _names_one_of(actor, texts) else actor)
             catch_up()
             progress("the erasure is on record, signed")
         try:
@@ -140,6 +169,32 @@ def erase(
             ) from error
         progress("overwritten on disk")
     return found
+
+
+def _names_one_of(text: str, values: Collection[str]) -> bool:
+    """Tell whether a text has one of the values in it, as a whole word: the reason "request 12" does not name a 1."""
+    return any(value and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.IGNORECASE) for value in values)
+
+
+@contextmanager
+def _alone(directory: Directory, progress: Callable[[str], None]) -> Iterator[None]:
+    """Be the only one who erases from the directory; wait for another one."""
+    path = directory.path / LOCK
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise DirectoryError(
+            f"{path} cannot be opened: {error.strerror}.", "Run the command as the user who owns the directory."
+        ) from None
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("another erasure is going on in this directory; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 # -- what is recorded must be in the log ---------------------------------------------------------------------------
@@ -162,7 +217,10 @@ def sequenced(directory: Directory, progress: Callable[[str], None]) -> Iterator
             return
         progress("another process signs this log; waiting for it")
         deadline = time.monotonic() + WAIT
-        while _waiting(directory):
+        log = _Followed(directory)
+        # Only for what is recorded by now: a busy process never has nothing waiting.
+        ends = log.ends()
+        while not log.has(ends):
             if time.monotonic() > deadline:
                 raise DirectoryError(
                     f"The process that signs {directory.path} does not go on.",
@@ -178,14 +236,37 @@ def sequenced(directory: Directory, progress: Callable[[str], None]) -> Iterator
             sequencer.close()
 
 
-def _waiting(directory: Directory) -> int:
-    positions: dict[str, int] = {}
-    for block in reader.batches(directory.log):
-        positions = {name: at.offset for name, at in block.batch.segments.items()}
-    return sum(
-        segment.waiting(segment.path_of(directory.segments, name), positions.get(name, 0))
-        for name in segment.names(directory.segments)
-    )
+class _Followed:
+    """How far the log has come in each segment, as another process writes it."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._cursor = reader.Cursor()
+        self._positions: dict[str, int] = {}
+        self._read()
+
+    def ends(self) -> dict[str, int]:
+        """Return where the complete lines of each segment end now, in bytes."""
+        found = {}
+        for name in segment.names(self._directory.segments):
+            with contextlib.suppress(FileNotFoundError):  # it was in the log to its end, and has been removed
+                path = segment.path_of(self._directory.segments, name)
+                found[name] = segment.read_lines(path, self._positions.get(name, 0), 1_000_000)[1]
+        return found
+
+    def has(self, ends: Mapping[str, int]) -> bool:
+        """Tell whether the log has the segments up to these ends; it has all of one that is gone."""
+        self._read()
+        return all(
+            self._positions.get(name, 0) >= end or not segment.path_of(self._directory.segments, name).exists()
+            for name, end in ends.items()
+        )
+
+    def _read(self) -> None:
+        for block in reader.blocks(self._directory.log, self._cursor):
+            if isinstance(block, reader.Block):
+                self._cursor = block.after
+                self._positions = {name: at.offset for name, at in block.batch.segments.items()}
 
 
 def _record(directory: Directory, found: Collection[Found], reason: str, actor: str) -> None:
@@ -271,13 +352,3 @@ def _left(beside: bytes, names: set[str]) -> bytes:
         return commitment.without(beside, names)
     except FormatError:
         return b" " * len(beside)  # damaged: nothing in it opens anything, but the value may still be readable
-
-
-def _names(statement: bytes, beside: bytes, wanted: Wanted) -> tuple[dict[str, Any], set[str]]:
-    if not beside.strip(b" "):
-        return {}, set()
-    try:
-        fields = statements.decode(statement)
-        return fields, wanted.names(fields, commitment.decode(beside))
-    except FormatError:
-        return {}, set()

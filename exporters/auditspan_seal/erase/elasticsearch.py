@@ -1,30 +1,66 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Erases personal values from the documents in Elasticsearch: value and salt, in every document of the entry."""
+"""Erases personal values from the documents in Elasticsearch: value and salt, in every document of the entry.
+
+A changed document is a new one; the old version stays in the files, readable, until a merge leaves it out.
+Elasticsearch keeps it for shard copies that may have to catch up ("soft deletes"), by leases that it moves on every 30
+seconds (https://www.elastic.co/docs/reference/elasticsearch/index-settings/history-retention): a merge right after the
+change leaves out nothing. So merging is tried until no old version is counted any more.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from auditspan_seal import spans
 from auditspan_seal.errors import SourceError
 from auditspan_seal.verify.elasticsearch import connect, documents
 
+WAIT = 120.0  # seconds for old versions to leave the files: a lease may need 30 to move on, then again after a flush
 _CHUNK = 500  # entries per query
+_PAUSE = 5.0  # seconds between two attempts to merge
+_EXPUNGE = "index.merge.policy.expunge_deletes_allowed"
+_PRIVILEGES = (
+    "Erasing needs the privileges `read`, `view_index_metadata`, `index` and `manage` (merging, and a setting for it) "
+    "on the backing indices"
+)
 
 
-def erase(url: str, origin: str, erased: Mapping[int, set[str]]) -> tuple[int, list[int]]:
+@dataclass(frozen=True)
+class Outcome:
+    """What was done in Elasticsearch.
+
+    Attributes:
+        changed: how many documents were changed.
+        absent: indexes that have no document there: it is still on its way, and the erasure is to be run again.
+        old_versions: how many old versions of documents are still in the files, of these or of others.
+        released: how many have left them now.
+    """
+
+    changed: int
+    absent: list[int]
+    old_versions: int
+    released: int
+
+
+def erase(
+    url: str,
+    origin: str,
+    erased: Mapping[int, set[str]],
+    wait: float = WAIT,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Outcome:
     """Remove values and salts from the documents of a log.
 
     Args:
         url: URL of the Elasticsearch.
         origin: the log.
         erased: index → attributes that are erased on record.
-
-    Returns:
-        how many documents were changed, and the indexes that have no document there: it is still on its way, and the
-        erasure is to be run again.
+        wait: seconds to wait at most for old versions to leave the files.
+        progress: is told what goes on.
 
     Raises:
         SourceError: Elasticsearch does not answer or refuses; the message names no value.
@@ -32,12 +68,15 @@ def erase(url: str, origin: str, erased: Mapping[int, set[str]]) -> tuple[int, l
     from elasticsearch import ApiError, TransportError
 
     client = connect(url)
-    changed, seen, indices = 0, set(), set()
+    changed = 0
+    seen: set[int] = set()
+    indices: set[str] = set()
     for hit in _documents(client, origin, sorted(erased)):
         attributes = hit["_source"].get("attributes", {})
         index = attributes.get(spans.INDEX)
         names = erased.get(index, set())
         seen.add(index)
+        indices.add(hit["_index"])  # also if nothing is to be changed: an earlier run may have been cut short
         salts = _salts(attributes)
         if not (names & attributes.keys() or names & salts.keys()):
             continue
@@ -55,18 +94,16 @@ def erase(url: str, origin: str, erased: Mapping[int, set[str]]) -> tuple[int, l
             raise SourceError(
                 f"Elasticsearch refused to change a document: HTTP {error.status_code}.",
                 "If it is 409, somebody else changed it: run the command again. "
-                "Erasing needs the privileges `read`, `index` and `maintenance` on the backing indices "
-                f"({hit['_index']}); use the account that is meant for it. What is erased on disk stays erased.",
+                f"{_PRIVILEGES} ({hit['_index']}); use the account that is meant for it. What is erased on disk stays "
+                "erased.",
             ) from None
         except TransportError:
             raise SourceError(
                 "Elasticsearch stopped answering while documents were changed.", "Run the command again."
             ) from None
         changed += 1
-        indices.add(hit["_index"])
-    if indices:
-        _forget_old_versions(client, sorted(indices))
-    return changed, sorted(set(erased) - seen)
+    before, left = _forget_old_versions(client, sorted(indices), wait, progress) if indices else (0, 0)
+    return Outcome(changed, sorted(set(erased) - seen), left, max(0, before - left))
 
 
 def _without(document: dict[str, Any], names: set[str]) -> dict[str, Any]:
@@ -115,18 +152,55 @@ def _salts(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return salts if isinstance(salts, dict) else {}
 
 
-def _forget_old_versions(client: Any, indices: list[str]) -> None:
-    """Have the old versions of changed documents leave the files: they are marked as deleted, no more, until merged."""
+def _forget_old_versions(
+    client: Any, indices: list[str], wait: float, progress: Callable[[str], None]
+) -> tuple[int, int]:
+    """Have the old versions of changed documents leave the files.
+
+    Returns:
+        how many there were, and how many are left after `wait` seconds.
+    """
     from elasticsearch import ApiError, TransportError
 
+    slow = client.options(request_timeout=600)
+    deadline = time.monotonic() + wait
     try:
+        client.indices.refresh(index=indices)
+        before = left = _old_versions(client, indices)
+        if not before:
+            return 0, 0
+        progress("waiting until Elasticsearch lets go of the old versions of documents (about half a minute)")
         # By default a merge leaves segments alone that have less than 10 % of deleted documents.
-        client.indices.put_settings(index=indices, settings={"index.merge.policy.expunge_deletes_allowed": 0})
-        client.options(request_timeout=600).indices.forcemerge(index=indices, only_expunge_deletes=True)
-        client.indices.flush(index=indices, force=True, wait_if_ongoing=True)
-        client.indices.put_settings(index=indices, settings={"index.merge.policy.expunge_deletes_allowed": None})
+        client.indices.put_settings(index=indices, settings={_EXPUNGE: 0})
+        try:
+            while True:
+                slow.indices.flush(index=indices, force=True, wait_if_ongoing=True)
+                slow.indices.forcemerge(index=indices, only_expunge_deletes=True)
+                client.indices.refresh(index=indices)
+                left = _old_versions(client, indices)
+                if not left or time.monotonic() >= deadline:
+                    break
+                time.sleep(_PAUSE)
+            # The files of before the merge, and the translog, go with the commit that no longer needs them.
+            slow.indices.flush(index=indices, force=True, wait_if_ongoing=True)
+        finally:
+            client.indices.put_settings(index=indices, settings={_EXPUNGE: None})
     except (ApiError, TransportError) as error:
         raise SourceError(
             f"The documents were changed, but their old versions may still be in the files: {type(error).__name__}.",
-            f"Run `POST {','.join(indices)}/_forcemerge?only_expunge_deletes=true` as an administrator.",
+            f"{_PRIVILEGES} ({', '.join(indices)}). Run the command again, or, as an administrator, "
+            "`POST …/_forcemerge?only_expunge_deletes=true` until `GET _cat/segments` counts no deleted documents.",
         ) from None
+    return before, left
+
+
+def _old_versions(client: Any, indices: list[str]) -> int:
+    """Count the deleted documents that are still in the files of any copy of the indices."""
+    found = client.indices.segments(index=indices)["indices"]
+    return sum(
+        int(segment["deleted_docs"])
+        for index in found.values()
+        for shard in index["shards"].values()
+        for copy in shard
+        for segment in copy["segments"].values()
+    )

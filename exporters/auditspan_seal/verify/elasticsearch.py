@@ -21,7 +21,8 @@ from auditspan_seal.verify.report import Code, Report
 
 INDICES = "traces-audit*.otel-*,auditspan-log*"
 PAGE = 1000  # documents per request
-_IN_FLIGHT = (Code.ENTRY_MISSING, Code.ENTRY_UNCOVERED, Code.CHECKPOINT_MISSING)
+# Of a value that is not there, the record of its erasure may be what is on its way.
+_IN_FLIGHT = (Code.ENTRY_MISSING, Code.ENTRY_UNCOVERED, Code.CHECKPOINT_MISSING, Code.VALUE_REMOVED)
 
 
 def connect(url: str) -> Any:

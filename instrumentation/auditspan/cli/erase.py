@@ -9,17 +9,20 @@ import sys
 from collections import Counter
 from typing import Any
 
+from rich.markup import escape
+
 from auditspan.cli import common
 from auditspan_seal import ship
 from auditspan_seal.erase import disk
-from auditspan_seal.errors import SourceError
+from auditspan_seal.errors import AuditspanError, SourceError
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.log.sequencer import Sequencer
 
 _LEFT = 3
 BEYOND = (
-    "Not reached by this command: backups and snapshots, proofs written with --disclose, spans that the application's "
-    "own exporter sent elsewhere, and what waits in a Collector's queue (run it again once that is delivered)."
+    "Not reached by this command: backups and snapshots, old blocks of the file system, proofs written with "
+    "--disclose, spans that the application's own exporter sent elsewhere, and what waits in a Collector's queue (run "
+    "it again once that is delivered)."
 )
 
 
@@ -41,7 +44,17 @@ def register(verbs: common.Verbs) -> None:
         "--attribute", metavar="NAME", action="append", default=[], help="only this attribute; may be repeated"
     )
     parser.add_argument(
-        "--reason", required=True, metavar="TEXT", help="why; it is signed and public: name a ticket, not a person"
+        "--reason",
+        required=True,
+        metavar="TEXT",
+        help="why; it is signed and public, as is your user name: name a ticket, not a person",
+    )
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=120.0,
+        metavar="SECONDS",
+        help="with --elasticsearch: how long to wait for old versions to leave its files (default: 120)",
     )
     parser.add_argument("--dry-run", action="store_true", help="only show what would be erased")
 
@@ -56,6 +69,10 @@ def run(options: argparse.Namespace) -> int:
             "The reason contains the value that is to be erased; it would be signed and stay forever.",
             "Name a ticket or a request instead.",
         )
+    if options.elasticsearch:
+        from auditspan_seal.verify.elasticsearch import connect
+
+        connect(options.elasticsearch)  # what is no URL is said before anything is changed
     directory = common.directory_of(options)
     wanted = disk.Wanted(value, options.record, frozenset(options.attribute))
     if options.dry_run:
@@ -63,14 +80,29 @@ def run(options: argparse.Namespace) -> int:
             found = disk.find(directory, wanted)
         return _show(found, {"dry_run": True}, options, 0 if found else 2)
     found = disk.erase(directory, wanted, options.reason, _who(), common.progress)
-    delivered = _deliver(directory)
+    delivered, left = _deliver(directory)
     result: dict[str, Any] = {"dry_run": False, "delivered": delivered}
-    left = not delivered
     if options.elasticsearch:
-        result |= _in_elasticsearch(options.elasticsearch, directory)
-        left = left or bool(result["not_delivered_yet"] or result["documents_left"])
-    nothing = not found and not result.get("documents_changed")
-    return _show(found, result, options, 2 if nothing else _LEFT if left else 0)
+        try:
+            result |= _in_elasticsearch(options.elasticsearch, directory, options.wait)
+            left += _left_there(result)
+        except SourceError as error:
+            left.append(str(error))
+    elif any(item.index < ship.Delivery.load(directory.delivery).size for item in found):
+        left.append("These records were delivered: give --elasticsearch URL to erase the values there, too.")
+    result["left"] = left
+    nothing = not (found or result.get("documents_changed") or result.get("old_versions_released"))
+    return _show(found, result, options, _LEFT if left else 2 if nothing else 0)
+
+
+def _left_there(result: dict[str, Any]) -> list[str]:
+    """Say what is not erased in Elasticsearch yet."""
+    said = (
+        (len(result["not_delivered_yet"]), "entries have no document there yet (or no more)"),
+        (result["documents_left"], "documents still show an erased value"),
+        (result["old_versions_left"], "old versions of documents are still in its files"),
+    )
+    return [f"Elasticsearch: {count} {what}; run the command again." for count, what in said if count]
 
 
 def _who() -> str:
@@ -80,32 +112,45 @@ def _who() -> str:
         return "unknown"
 
 
-def _deliver(directory: Directory) -> bool:
-    """Send the erasure record; True also where nothing is sent at all, or another process sends."""
+def _deliver(directory: Directory) -> tuple[bool, list[str]]:
+    """Send the erasure record.
+
+    Returns:
+        whether it is sent, also where nothing is sent at all, or another process sends; and what is left to do. What
+        goes wrong here does not undo what was erased, and must not keep it from being erased in Elasticsearch.
+    """
     if ship.endpoint() is None:
-        return True
-    sequencer = Sequencer.acquire(directory)
-    if sequencer is None:
-        return True
-    shipper = ship.Shipper(directory, ship.make_exporter())
+        return True, []
     try:
-        return shipper.ship()
-    finally:
-        shipper.close()
-        sequencer.close()
+        sequencer = Sequencer.acquire(directory)
+        if sequencer is None:
+            return True, []
+        try:
+            shipper = ship.Shipper(directory, ship.make_exporter())
+            try:
+                delivered = shipper.ship()
+            finally:
+                shipper.close()
+        finally:
+            sequencer.close()
+    except AuditspanError as error:
+        return False, [str(error)]
+    return delivered, [] if delivered else ["The record of the erasure is not delivered yet; it will be sent again."]
 
 
-def _in_elasticsearch(url: str, directory: Directory) -> dict[str, Any]:
+def _in_elasticsearch(url: str, directory: Directory, wait: float) -> dict[str, Any]:
     from auditspan_seal.erase import elasticsearch
 
     # All that was ever erased on record, not only now: a document may have come late.
     erased = disk.erased_before(directory)
     common.progress(f"looking for the documents of {len(erased)} entries in Elasticsearch")
-    changed, absent = elasticsearch.erase(url, directory.origin, erased)
+    outcome = elasticsearch.erase(url, directory.origin, erased, wait, common.progress)
     return {
-        "documents_changed": changed,
+        "documents_changed": outcome.changed,
         "documents_left": elasticsearch.still_there(url, directory.origin, erased),
-        "not_delivered_yet": absent,
+        "old_versions_released": outcome.released,
+        "old_versions_left": outcome.old_versions,
+        "not_delivered_yet": outcome.absent,
     }
 
 
@@ -126,12 +171,9 @@ def _show(found: list[disk.Found], result: dict[str, Any], options: argparse.Nam
         console.print(f"    … and {len(found) - 20} more; --json has them all", style="dim")
     if "documents_changed" in result:
         console.print(f"  {result['documents_changed']} documents changed in Elasticsearch")
-        if result["not_delivered_yet"] or result["documents_left"]:
-            late = len(result["not_delivered_yet"])
-            console.print(
-                f"[bold yellow]! {late} entries have no document there yet, {result['documents_left']} documents still "
-                "show an erased value: run the command again[/]"
-            )
+        console.print(f"  {result['old_versions_released']} old versions of documents gone from its files")
+    for item in result.get("left", ()):
+        console.print(f"[bold yellow]! {escape(item)}[/]")
     if not result["dry_run"]:
         console.print(BEYOND, style="dim")
     return code
