@@ -255,7 +255,7 @@ time.sleep(20)
 def test_an_unfinished_batch_is_completed_from_the_segments(make_records: Make, log_folder: Path, cut: int) -> None:
     directory = make_records(2)
     log_file = directory.log / reader.files(directory.log)[0]
-    published = log_file.read_bytes()
+    published, checkpoint = log_file.read_bytes(), directory.checkpoint.read_bytes()
     writer = segment.SegmentWriter(directory.segments)
     writer.append(lambda name, number: _statement(directory, name, number))
     recover_after = log_file.read_bytes()
@@ -264,6 +264,7 @@ def test_an_unfinished_batch_is_completed_from_the_segments(make_records: Make, 
     whole = log_file.read_bytes()
     # The crash: a part of the last batch is on disk, its checkpoint is not; nobody saw it.
     log_file.write_bytes(whole[:-cut])
+    directory.checkpoint.write_bytes(checkpoint)
     (directory.segments / f"{writer.segment}.seg").touch()
     report = verify_directory(directory)
     assert report.verdict is Verdict.INCOMPLETE

@@ -248,9 +248,8 @@ class _Followed:
     def ends(self) -> dict[str, int]:
         """Return where the complete lines of each segment end now, in bytes."""
         found = {}
-        for name in segment.names(self._directory.segments):
+        for name, path in segment.all_of(self._directory):
             with contextlib.suppress(FileNotFoundError):  # it was in the log to its end, and has been removed
-                path = segment.path_of(self._directory.segments, name)
                 found[name] = segment.read_lines(path, self._positions.get(name, 0), 1_000_000)[1]
         return found
 
@@ -258,7 +257,7 @@ class _Followed:
         """Tell whether the log has the segments up to these ends; it has all of one that is gone."""
         self._read()
         return all(
-            self._positions.get(name, 0) >= end or not segment.path_of(self._directory.segments, name).exists()
+            self._positions.get(name, 0) >= end or not segment.find(self._directory, name).exists()
             for name, end in ends.items()
         )
 
@@ -277,7 +276,8 @@ def _record(directory: Directory, found: Collection[Found], reason: str, actor: 
         "audit.actor.evidence": "os_user",
         "audit.rationale": reason,
     }
-    writer = SegmentWriter(directory.segments)
+    directory.control.mkdir(mode=0o700, exist_ok=True)
+    writer = SegmentWriter(directory.control, segment.CONTROL)
     try:
         writer.append(
             lambda name, number: statements.encode(
@@ -315,9 +315,9 @@ def _overwrite_all(directory: Directory) -> None:
         return
     for name in reader.files(directory.log):
         _overwrite(directory.log / name, ENTRY, targets)
-    for name in segment.names(directory.segments):
+    for _, path in segment.all_of(directory):
         with contextlib.suppress(FileNotFoundError):  # it was in the log to its end, and has been removed
-            _overwrite(segment.path_of(directory.segments, name), b"", targets)
+            _overwrite(path, b"", targets)
 
 
 def _overwrite(path: Path, prefix: bytes, targets: Mapping[bytes, set[str]]) -> None:

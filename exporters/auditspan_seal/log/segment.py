@@ -16,16 +16,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 from auditspan_seal.errors import DirectoryError
+from auditspan_seal.log.directory import Directory, mode_of
 
 SUFFIX = ".seg"
 ROLL_SIZE = 64 * 1024 * 1024  # bytes; a full segment is closed so that its space can be freed
+CONTROL = "control-"
+"""What the names of segments begin with that only the owner of the log may write."""
 
 
 class SegmentWriter:
-    """Appends statements for this process. Safe for threads; after a fork the child writes to a file of its own."""
+    """Appends statements for this process. Safe for threads; after a fork the child writes to a file of its own.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: where segments are.
+        prefix: what the names of its segments begin with.
+    """
+
+    def __init__(self, folder: Path, prefix: str = "") -> None:
         self._folder = folder
+        self._prefix = prefix
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._descriptor = -1
         self._size = 0
@@ -41,6 +51,8 @@ class SegmentWriter:
         Raises:
             DirectoryError: it could not be written; nothing half-written is left.
         """
+        if self._pid != os.getpid():
+            self.forked()  # by something that does not call Python's fork hooks
         with self._lock:
             try:
                 if self._descriptor < 0 or self._size >= ROLL_SIZE:
@@ -57,11 +69,13 @@ class SegmentWriter:
 
     def _open(self) -> None:
         self.close()
-        self.segment = secrets.token_hex(8)
+        self.segment = self._prefix + secrets.token_hex(8)
         path = self._folder / f"{self.segment}{SUFFIX}"
         # Written under another name until it is locked, so that nobody takes it for abandoned.
         draft = path.with_suffix(".new")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        mode = mode_of(self._folder)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, mode)
+        os.fchmod(descriptor, mode)  # whatever the umask is: where an agent signs, it must be able to read
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.rename(draft, path)
         self._descriptor, self._size, self.number = descriptor, 0, 0
@@ -73,8 +87,10 @@ class SegmentWriter:
                 written += os.write(self._descriptor, line[written:])
         except OSError:
             # A torn line would glue to the next record.
-            with contextlib.suppress(OSError):
+            try:
                 os.ftruncate(self._descriptor, self._size)
+            except OSError:
+                self.close()  # the next record goes to a new segment; what is torn here is recognised by its end
             raise
 
     def close(self) -> None:
@@ -85,6 +101,7 @@ class SegmentWriter:
 
     def forked(self) -> None:
         """Leave the parent's segment to the parent: called in the child after a fork."""
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self.close()
 
@@ -103,6 +120,25 @@ def names(folder: Path) -> list[str]:
 def path_of(folder: Path, name: str) -> Path:
     """Return the file of a segment."""
     return folder / f"{name}{SUFFIX}"
+
+
+def all_of(directory: Directory) -> list[tuple[str, Path]]:
+    """Return the segments of a directory with their files: those of its owner first, then those of processes.
+
+    A process that gives its segment a name of the owner's kind does not become the owner: it is listed by its folder.
+    """
+    control = [(name, path_of(directory.control, name)) for name in names(directory.control)]
+    return [(name, path) for name, path in control if name.startswith(CONTROL)] + [
+        (f"segments/{name}" if name.startswith(CONTROL) else name, path_of(directory.segments, name))
+        for name in names(directory.segments)
+    ]
+
+
+def find(directory: Directory, name: str) -> Path:
+    """Return the file of a segment that :func:`all_of` has listed under a name."""
+    if name.startswith(CONTROL):
+        return path_of(directory.control, name)
+    return path_of(directory.segments, name.removeprefix("segments/"))
 
 
 def read_lines(path: Path, offset: int, limit: int) -> tuple[list[bytes], int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from auditspan.cli import common, status
 from auditspan_seal import ship
+from auditspan_seal.driver import Driver
 from auditspan_seal.errors import DirectoryError
 from auditspan_seal.log.directory import default_path, open_directory
 from auditspan_seal.log.sequencer import Sequencer
@@ -50,33 +51,18 @@ def run(options: argparse.Namespace) -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    shipper = ship.Shipper(directory, ship.make_exporter()) if ship.endpoint() else None
+    driver = Driver(sequencer, common.progress)
     deadline = time.monotonic() + options.timeout
-    failures, next_try, delivered = 0, 0.0, shipper is None
     try:
         while not stopping.is_set():
-            added = sequencer.integrate()
-            if added:
-                delivered = shipper is None
+            if driver.step():
                 continue
-            if shipper is not None and not delivered and time.monotonic() >= next_try:
-                delivered = shipper.ship()
-                failures = 0 if delivered else failures + 1
-                next_try = time.monotonic() + (0.0 if delivered else ship.backoff(failures))
-            if options.once and (delivered or time.monotonic() >= deadline):
+            if options.once and (driver.delivered or time.monotonic() >= deadline):
                 break
             stopping.wait(_POLL)
-            if (
-                not options.once
-                and shipper is not None
-                and sequencer.size != ship.Delivery.load(directory.delivery).size
-            ):
-                delivered = False
     finally:
-        if shipper is not None:
-            shipper.stop()
-            shipper.close()
-        sequencer.close()
+        driver.close(max(0.0, deadline - time.monotonic()) if options.once else None)
+    delivered = driver.delivered
     state = status.gather(directory)
     if options.json:
         common.print_json(state)

@@ -102,7 +102,7 @@ ENUMERATIONS: Final[dict[str, frozenset[str]]] = {
     'verified': frozenset(['false', 'not_observed', 'true']),
     'decision': frozenset(['allow', 'approve', 'deny', 'override', 'reject', 'rescind']),
     'risk_level': frozenset(['critical', 'high', 'low', 'medium']),
-    'event_type': frozenset(['component.wiring', 'configuration.change', 'data.create', 'data.delete', 'data.export', 'data.import', 'data.read', 'data.update', 'data.write', 'key.change', 'log.erasure', 'log.gap', 'log.started', 'package.install', 'permission.change', 'policy.change', 'policy.evaluation', 'template.deployment', 'webhook.delivery', 'workflow.execution.cancelled', 'workflow.execution.finished', 'workflow.execution.interrupted', 'workflow.execution.retried', 'workflow.execution.skipped', 'workflow.execution.started']),
+    'event_type': frozenset(['component.wiring', 'configuration.change', 'data.create', 'data.delete', 'data.export', 'data.import', 'data.read', 'data.update', 'data.write', 'key.change', 'log.closed', 'log.erasure', 'log.gap', 'log.heartbeat', 'log.key.change', 'log.started', 'package.install', 'permission.change', 'policy.change', 'policy.evaluation', 'template.deployment', 'webhook.delivery', 'workflow.execution.cancelled', 'workflow.execution.finished', 'workflow.execution.interrupted', 'workflow.execution.retried', 'workflow.execution.skipped', 'workflow.execution.started']),
 }
 """Enumeration → its values."""
 
@@ -217,6 +217,9 @@ REQUIRED: Final[dict[str, frozenset[str]]] = {
     'log.started': frozenset(['audit.action', 'audit.actor.evidence', 'audit.actor.id', 'audit.actor.type', 'audit.event.type', 'audit.message', 'audit.outcome', 'audit.schema.version', 'audit.target.id', 'audit.target.type']),
     'log.gap': frozenset(['audit.action', 'audit.actor.evidence', 'audit.actor.id', 'audit.actor.type', 'audit.event.type', 'audit.message', 'audit.outcome', 'audit.schema.version', 'audit.target.id', 'audit.target.type']),
     'log.erasure': frozenset(['audit.action', 'audit.actor.evidence', 'audit.actor.id', 'audit.actor.type', 'audit.event.type', 'audit.message', 'audit.outcome', 'audit.rationale', 'audit.schema.version', 'audit.target.id', 'audit.target.type']),
+    'log.heartbeat': frozenset(['audit.action', 'audit.actor.evidence', 'audit.actor.id', 'audit.actor.type', 'audit.event.type', 'audit.message', 'audit.outcome', 'audit.schema.version', 'audit.target.id', 'audit.target.type']),
+    'log.closed': frozenset(['audit.action', 'audit.actor.evidence', 'audit.actor.id', 'audit.actor.type', 'audit.event.type', 'audit.message', 'audit.outcome', 'audit.schema.version', 'audit.target.id', 'audit.target.type']),
+    'log.key.change': frozenset(['audit.action', 'audit.actor.evidence', 'audit.actor.id', 'audit.actor.type', 'audit.event.type', 'audit.message', 'audit.outcome', 'audit.schema.version', 'audit.target.id', 'audit.target.type']),
 }
 """Event type → attributes that its records must have."""
 
@@ -246,6 +249,9 @@ KNOWN: Final[dict[str, frozenset[str]]] = {
     'log.started': frozenset(['audit.action', 'audit.actor.evidence', 'audit.actor.id', 'audit.actor.type', 'audit.event.type', 'audit.message', 'audit.outcome', 'audit.schema.version', 'audit.target.id', 'audit.target.type']),
     'log.gap': frozenset(['audit.action', 'audit.actor.evidence', 'audit.actor.id', 'audit.actor.type', 'audit.event.type', 'audit.message', 'audit.outcome', 'audit.schema.version', 'audit.target.id', 'audit.target.type']),
     'log.erasure': frozenset(['audit.action', 'audit.actor.evidence', 'audit.actor.id', 'audit.actor.type', 'audit.event.type', 'audit.message', 'audit.outcome', 'audit.rationale', 'audit.schema.version', 'audit.target.id', 'audit.target.type']),
+    'log.heartbeat': frozenset(['audit.action', 'audit.actor.evidence', 'audit.actor.id', 'audit.actor.type', 'audit.event.type', 'audit.message', 'audit.outcome', 'audit.schema.version', 'audit.target.id', 'audit.target.type']),
+    'log.closed': frozenset(['audit.action', 'audit.actor.evidence', 'audit.actor.id', 'audit.actor.type', 'audit.event.type', 'audit.message', 'audit.outcome', 'audit.schema.version', 'audit.target.id', 'audit.target.type']),
+    'log.key.change': frozenset(['audit.action', 'audit.actor.evidence', 'audit.actor.id', 'audit.actor.type', 'audit.event.type', 'audit.key.id', 'audit.key.successor.id', 'audit.message', 'audit.outcome', 'audit.rationale', 'audit.schema.version', 'audit.target.id', 'audit.target.type']),
 }
 """Event type → attributes that its records may have."""
 
