@@ -133,9 +133,49 @@ def rename_log(directory: Directory) -> Directory:
     return Directory(directory.path, origin)
 
 
+_SHARED = stat.S_ISGID | stat.S_IXGRP
+
+
 def mode_of(folder: Path) -> int:
-    """Return the mode for a new file in a folder: a directory that is shared with a group has its set-group-ID bit."""
-    return 0o640 if folder.stat().st_mode & stat.S_ISGID else 0o600
+    """Return the mode for a new file in a folder: readable by the group if :func:`share` has opened it to that."""
+    return 0o640 if folder.stat().st_mode & _SHARED == _SHARED else 0o600
+
+
+def share(directory: Directory, group: int) -> None:
+    """Let the processes of a group record into the directory, and no more: only its owner signs, or reads the key.
+
+    Args:
+        directory: the directory; this process is of the user who owns it.
+        group: ID of the group.
+
+    Raises:
+        DirectoryError: this user may not give it to the group.
+    """
+    # The set-group-ID bit gives new files to the group; the sticky bit keeps others from removing them.
+    modes = {
+        directory.path: 0o2750,
+        directory.segments: 0o3770,
+        directory.processes: 0o3770,
+        directory.control: 0o700,
+        directory.log: 0o700,
+    }
+    secret = directory.path / "pseudonym.key"  # all processes need it, and none of them may make it there
+    try:
+        for folder, mode in modes.items():
+            folder.mkdir(mode=0o700, exist_ok=True)
+            if mode != 0o700:
+                os.chown(folder, -1, group)
+            os.chmod(folder, mode)
+        if not secret.exists():
+            write_whole(secret, secrets.token_hex(32).encode())
+        for path in (directory.path / "origin", secret):
+            os.chown(path, -1, group)
+            os.chmod(path, 0o640)
+    except OSError as error:
+        raise DirectoryError(
+            f"The directory {directory.path} cannot be shared with the group {group}: {error.strerror}.",
+            "Run the agent as the user who owns the directory, and make that user a member of the group.",
+        ) from None
 
 
 def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
