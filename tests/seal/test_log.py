@@ -304,16 +304,20 @@ def test_a_record_torn_by_death_becomes_a_gap_entry(make_records: Make) -> None:
 def test_a_full_disk_loses_nothing_that_was_recorded(log_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = open_directory(log_folder, create=True)
     writer = segment.SegmentWriter(directory.segments)
-    writer.append(lambda name, number: b"first")
-    path = segment.path_of(directory.segments, writer.segment)
-    write = os.write
+    write = os.pwrite
 
-    def nearly_full(descriptor: int, data: bytes) -> int:
-        if len(data) > 4:
-            return write(descriptor, data[:4])
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "write", nearly_full)
+    def nearly_full(descriptor: int, data: bytes, offset: int) -> int:
+        if len(data) > 4:
+            return write(descriptor, data[:4], offset)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    writer.append(lambda name, number: b"first")
+    path = segment.path_of(directory.segments, writer.segment)
+    monkeypatch.setattr(os, "pwrite", nearly_full)
     with pytest.raises(DirectoryError, match="No space left"):
         writer.append(lambda name, number: b"second")
     monkeypatch.undo()
@@ -321,6 +325,55 @@ def test_a_full_disk_loses_nothing_that_was_recorded(log_folder: Path, monkeypat
     writer.append(lambda name, number: b"third %d" % number)
     assert path.read_bytes() == b"first\nthird 2\n"
     writer.close()
+
+
+@pytest.mark.slow
+def test_a_disk_that_really_is_full(tmp_path: Path) -> None:
+    """A file system of 600 kB: records that do not fit are refused, the process lives, all others are there."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("only root can mount a file system of that size")
+    try:
+        writer = segment.SegmentWriter(disk)
+        kept = refused = 0
+        for number in range(900):
+            try:
+                writer.append(lambda name, at, number=number: b"%d " % number + b"x" * 1000)  # type: ignore[misc]
+                kept += 1
+            except DirectoryError as error:
+                assert "No space left" in str(error)
+                refused += 1
+        lines = segment.read_lines(segment.path_of(disk, writer.segment), 0, 1000)[0]
+        assert (len(lines), writer.number, kept + refused) == (kept, kept, 900)
+        assert kept > 500
+        assert refused > 100
+        writer.close()
+        assert segment.read_lines(segment.path_of(disk, writer.segment), 0, 1000)[0] == lines
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_record_made_while_another_is_appended_is_put_off_not_lost(tmp_path: Path) -> None:
+    writer = segment.SegmentWriter(tmp_path)
+
+    def outer(name: str, number: int) -> bytes:
+        writer.append(lambda name, number: b"inner %d" % number)  # as a finaliser or signal handler may do
+        return b"outer %d" % number
+
+    writer.append(outer)
+    assert segment.read_lines(segment.path_of(tmp_path, writer.segment), 0, 9)[0] == [b"outer 1", b"inner 2"]
+    writer.close()
+
+
+def test_lines_after_a_hole_that_a_power_cut_left_are_still_read(tmp_path: Path) -> None:
+    path = tmp_path / "0123456789abcdef.seg"
+    path.write_bytes(b"one\n" + bytes(50) + b"two\nthree\n" + bytes(100))
+    assert segment.read_lines(path, 0, 9) == ([b"one"], 4), "its writer may still be at it"
+    lines, offset = segment.read_lines(path, 4, 9, ended=True)
+    assert lines == [bytes(50) + b"two", b"three"]
+    assert segment.rest(path, offset, 1000) == b""
 
 
 def test_a_record_that_cannot_be_written_never_raises_and_is_counted(

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Collection, Mapping
-from pathlib import Path
 
 from auditspan_seal.errors import FormatError
 from auditspan_seal.formats import entry
@@ -14,6 +13,7 @@ from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.batch import PRIVATE_MARK, Position
 from auditspan_seal.log import segment
 from auditspan_seal.log.directory import Directory
+from auditspan_seal.log.window import LARGEST_WINDOW
 
 OF_OWNER = ("span", "erasure", "revocation")
 """Types of entries that the owner of the log may put into a segment; a process only spans."""
@@ -48,13 +48,16 @@ class Intake:
                 break
             at = after.get(name, Position(0, 0))
             with contextlib.suppress(FileNotFoundError):
-                lines, offset = segment.read_lines(path, at.offset, limit - len(entries))
+                room = limit - len(entries)
+                lines, offset = segment.read_lines(path, at.offset, room)
+                if not lines and path.stat().st_size > offset and not segment.has_writer(path):
+                    lines, offset = segment.read_lines(path, at.offset, room, ended=True)
+                    if not lines and (torn := segment.rest(path, offset, statements.MAX_SIZE)):
+                        entries.append(self._gap(name, 0, torn, "The process died while it wrote this record."))
+                        after[name] = Position(offset + len(torn), at.number)
                 if lines:
                     entries += [self._checked(name, at.number + i, line) for i, line in enumerate(lines, 1)]
                     after[name] = Position(offset, at.number + len(lines))
-                elif torn := _torn_tail(path, offset):
-                    entries.append(self._gap(name, 0, torn, "The process died while it wrote this record."))
-                    after[name] = Position(offset + len(torn), at.number)
         return entries, after
 
     def finished(self, positions: Mapping[str, Position]) -> list[str]:
@@ -68,7 +71,7 @@ class Intake:
             path = segment.find(self._directory, name)
             try:
                 # The order matters: first the writer is seen to be gone, then that it left nothing more.
-                if not segment.has_writer(path) and path.stat().st_size <= at.offset:
+                if not segment.has_writer(path) and not segment.rest(path, at.offset, LARGEST_WINDOW):
                     path.unlink()
                     gone.append(name)
             except FileNotFoundError:
@@ -92,15 +95,3 @@ class Intake:
 
     def _gap(self, name: str, number: int, lost: bytes, reason: str) -> bytes:
         return entry.gap(self._directory.origin, name, number, lost, reason, time.time_ns())
-
-
-def _torn_tail(path: Path, offset: int) -> bytes:
-    """Return what a writer that is gone left after its last complete line."""
-    if path.stat().st_size <= offset or segment.has_writer(path):
-        return b""
-    lines, _ = segment.read_lines(path, offset, 1)
-    if lines:  # completed in the meantime
-        return b""
-    with open(path, "rb") as file:
-        file.seek(offset)
-        return file.read(statements.MAX_SIZE)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from auditspan_seal.errors import DirectoryError
 from auditspan_seal.log.directory import Directory, mode_of
+from auditspan_seal.log.window import Appender
 
 SUFFIX = ".seg"
 ROLL_SIZE = 64 * 1024 * 1024  # bytes; a full segment is closed so that its space can be freed
@@ -36,14 +37,18 @@ class SegmentWriter:
         self._folder = folder
         self._prefix = prefix
         self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._descriptor = -1
-        self._size = 0
+        self._lock = threading.RLock()
+        self._busy = False
+        self._later: list[Callable[[str, int], bytes]] = []
+        self._file: Appender | None = None
         self.segment = ""
         self.number = 0
 
     def append(self, make: Callable[[str, int], bytes]) -> None:
         """Append one statement; when this returns, it survives the death of the process.
+
+        Called while this thread is appending already (by a signal handler, or something that is collected just then),
+        it is put off until that is done.
 
         Args:
             make: returns the statement for a segment name and a running number (1 for the first of the segment).
@@ -54,56 +59,59 @@ class SegmentWriter:
         if self._pid != os.getpid():
             self.forked()  # by something that does not call Python's fork hooks
         with self._lock:
+            if self._busy:
+                self._later.append(make)
+                return
+            self._busy = True
             try:
-                if self._descriptor < 0 or self._size >= ROLL_SIZE:
-                    self._open()
-                line = make(self.segment, self.number + 1) + b"\n"
-                self._write(line)
+                self._append(make)
+                while self._later:
+                    self._append(self._later.pop(0))
             except OSError as error:
                 raise DirectoryError(
                     f"A record could not be written to {self._folder}: {error.strerror}.",
                     "Free disk space or repair the volume; what was recorded before is safe.",
                 ) from error
-            self._size += len(line)
-            self.number += 1
+            finally:
+                self._busy = False
 
-    def _open(self) -> None:
+    def _append(self, make: Callable[[str, int], bytes]) -> None:
+        file = self._file
+        if file is None or file.size >= ROLL_SIZE:
+            file = self._open()
+        file.append(make(self.segment, self.number + 1) + b"\n")
+        self.number += 1
+
+    def _open(self) -> Appender:
         self.close()
         self.segment = self._prefix + secrets.token_hex(8)
         path = self._folder / f"{self.segment}{SUFFIX}"
         # Written under another name until it is locked, so that nobody takes it for abandoned.
         draft = path.with_suffix(".new")
         mode = mode_of(self._folder)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, mode)
+        descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
         os.fchmod(descriptor, mode)  # whatever the umask is: where an agent signs, it must be able to read
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.rename(draft, path)
-        self._descriptor, self._size, self.number = descriptor, 0, 0
-
-    def _write(self, line: bytes) -> None:
-        written = 0
-        try:
-            while written < len(line):  # a nearly full disk writes a part first and fails after that
-                written += os.write(self._descriptor, line[written:])
-        except OSError:
-            # A torn line would glue to the next record.
-            try:
-                os.ftruncate(self._descriptor, self._size)
-            except OSError:
-                self.close()  # the next record goes to a new segment; what is torn here is recognised by its end
-            raise
+        self.number = 0
+        self._file = Appender(descriptor)
+        return self._file
 
     def close(self) -> None:
         """Close the current segment; the next append begins a new one."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def forked(self) -> None:
         """Leave the parent's segment to the parent: called in the child after a fork."""
         self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self.close()
+        self._lock = threading.RLock()
+        self._busy = False
+        self._later = []
+        if self._file is not None:
+            self._file.abandon()
+            self._file = None
 
 
 def names(folder: Path) -> list[str]:
@@ -141,13 +149,14 @@ def find(directory: Directory, name: str) -> Path:
     return path_of(directory.segments, name.removeprefix("segments/"))
 
 
-def read_lines(path: Path, offset: int, limit: int) -> tuple[list[bytes], int]:
+def read_lines(path: Path, offset: int, limit: int, *, ended: bool = False) -> tuple[list[bytes], int]:
     """Read up to `limit` complete lines.
 
     Args:
         path: the segment.
         offset: bytes to skip.
         limit: lines to return at most.
+        ended: nobody writes to it any more: a line with zeros in it will not become whole, and is returned, too.
 
     Returns:
         The lines without LF, and the offset after the last of them.
@@ -156,12 +165,21 @@ def read_lines(path: Path, offset: int, limit: int) -> tuple[list[bytes], int]:
     with open(path, "rb") as file:
         file.seek(offset)
         while len(lines) < limit:
+            if not ended and file.peek(1)[:1] == b"\0":
+                break  # reserved and not written; not to be read through
             line = file.readline()
-            if not line.endswith(b"\n"):
+            if not line.endswith(b"\n") or (not ended and b"\0" in line):
                 break
             lines.append(line[:-1])
             offset += len(line)
     return lines, offset
+
+
+def rest(path: Path, offset: int, limit: int) -> bytes:
+    """Return what stands after `offset`, up to `limit` bytes, without the zeros of space that was reserved."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        return file.read(limit).rstrip(b"\0")
 
 
 def waiting(path: Path, offset: int) -> int:
