@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from auditspan_seal import spans
 from auditspan_seal.driver import DRAIN, Driver
 from auditspan_seal.errors import AuditspanError
+from auditspan_seal.formats import entry
 from auditspan_seal.guard import OPEN, Careful, Guard
 from auditspan_seal.log.directory import mode_of, open_directory
 from auditspan_seal.log.segment import SegmentWriter
@@ -61,6 +62,7 @@ class AuditLog:
         self.recorded = 0
         self._published = 0  # of these, how many the status last written knows of
         self.lost = 0
+        self._untold: list[str] = []  # of the lost ones, those that the log does not know of: why each was lost
         self._problem: str | None = None
         self.publish_status()
         reference = weakref.ref(self)
@@ -74,13 +76,19 @@ class AuditLog:
         """
         maker = self._maker
         if self._pid != os.getpid():
-            self._forked()  # by something that does not call Python's fork hooks
+            # By something that does not call Python's fork hooks: what is recorded is safe, but threads cannot be relied
+            # upon here, so another process has to sign it.
+            self._forked()
+            self._closing.set()
         try:
             self._writer.append(lambda segment, number: maker.line(span, segment, number))
         except Exception as error:
             self.lost += 1
+            self._untold.append(type(error.__cause__ or error).__name__)
             self._report(f"a record was lost: {error}")
             return
+        if self._untold:
+            self._tell_of_lost()
         self.recorded += 1
         if self._thread is None:
             self._start()
@@ -91,6 +99,8 @@ class AuditLog:
         """Sequence and, as far as the Collector answers in time, deliver what is recorded. Idempotent."""
         with self._start_lock:
             thread, self._thread = self._thread, None
+        if self._untold:
+            self._tell_of_lost()
         self._writer.close()  # first, so that the sequencer sees this segment as finished
         self._closing.set()
         self._wake.set()
@@ -115,6 +125,19 @@ class AuditLog:
                 return False
             time.sleep(0.01)
         return True
+
+    def _tell_of_lost(self) -> None:
+        """Have the log say what could not be recorded, now that it can be."""
+        reasons, self._untold = self._untold, []
+        why = ", ".join(sorted(set(reasons)))
+        try:
+            self._writer.append(
+                lambda segment, number: entry.lost(
+                    self.directory.origin, segment, number, len(reasons), why, time.time_ns()
+                )
+            )
+        except Exception:  # it cannot be yet
+            self._untold = reasons + self._untold
 
     def publish_status(self) -> None:
         """Write what this process says about itself; never raises."""
@@ -203,6 +226,7 @@ class AuditLog:
         self._wake = threading.Event()
         self._closing = threading.Event()
         self.recorded = self.lost = self._sequenced = self._published = 0
+        self._untold = []
         self._started = time.time()
         self._problem = None
 

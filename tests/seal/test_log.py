@@ -388,3 +388,95 @@ def test_a_record_that_cannot_be_written_never_raises_and_is_counted(
     assert (log.recorded, log.lost) == (0, 1)
     assert "a record was lost" in caplog.text
     provider.shutdown()
+
+
+def test_what_could_not_be_recorded_is_told_as_soon_as_it_can_be(
+    log_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    log = AuditLog(log_folder)
+    provider.add_span_processor(AuditSpanProcessor(log))
+    tracer = provider.get_tracer("t")
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "posix_fallocate", full)
+        broken.setattr(os, "pwrite", full)
+        for number in range(3):
+            tracer.start_span(f"lost {number}", attributes=audit_attributes()).end()
+    tracer.start_span("kept", attributes=audit_attributes()).end()
+    provider.shutdown()
+    assert (log.recorded, log.lost) == (1, 3)
+    assert names(log.directory) == ["kept"]
+    (gap,) = [
+        fields
+        for block in blocks(log.directory)
+        for item in block.statements
+        if (fields := statements.decode(item))["type"] == "gap"
+    ]
+    assert (gap["records"], gap["number"], gap["reason"]) == (3, 2, "OSError")
+    assert gap["attributes"]["audit.message"] == "3 records could not be written: OSError"
+    report = verify_directory(log.directory)
+    assert [finding.code for finding in report.findings] == [Code.GAP_ENTRY]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="calls fork of the C library")
+def test_a_child_forked_behind_pythons_back_leaves_its_parents_segment_alone(log_folder: Path) -> None:
+    program = f"""
+import ctypes, os, time
+from pathlib import Path
+from opentelemetry.sdk.trace import TracerProvider
+from auditspan_seal.processor import AuditSpanProcessor
+from auditspan_seal.service import AuditLog
+provider = TracerProvider(shutdown_on_exit=False)
+log = AuditLog(Path({str(log_folder)!r}))
+provider.add_span_processor(AuditSpanProcessor(log))
+tracer = provider.get_tracer("t")
+tracer.start_span("before", attributes={audit_attributes()!r}).end()
+provider.force_flush(10_000)
+child = ctypes.PyDLL(None).fork()  # no fork hooks are called
+tracer.start_span("child" if child == 0 else "parent", attributes={audit_attributes()!r}).end()
+if child == 0:
+    assert log.flush(5)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+provider.shutdown()
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=30)
+    directory = open_directory(log_folder)
+    recover(directory)
+    assert sorted(names(directory)) == ["before", "child", "parent"]
+    entries = [statements.decode(item) for block in blocks(directory) for item in block.statements]
+    segments = {entry["name"]: entry["segment"] for entry in entries if entry["type"] == "span"}
+    assert segments["before"] == segments["parent"] != segments["child"]
+    assert verify_directory(directory).verdict is Verdict.PASSED
+
+
+@pytest.mark.slow
+def test_a_log_that_is_open_says_so_from_time_to_time_and_at_its_end(
+    log_folder: Path, make_records: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDITSPAN_HEARTBEAT", "1")
+    provider = TracerProvider(shutdown_on_exit=False)
+    log = AuditLog(log_folder)
+    provider.add_span_processor(AuditSpanProcessor(log))
+    provider.get_tracer("t").start_span("one", attributes=audit_attributes()).end()
+    time.sleep(3.5)
+    provider.shutdown()
+
+    def kinds() -> list[str]:
+        return [statements.decode(item)["type"] for block in blocks(log.directory) for item in block.statements]
+
+    assert kinds()[:2] == ["genesis", "span"]
+    assert kinds()[-1] == "close"
+    beats = kinds().count("heartbeat")
+    assert 2 <= beats <= 4
+    assert verify_directory(log.directory).verdict is Verdict.PASSED
+    make_records(1)  # too short-lived to promise anything
+    assert kinds()[-1] == "span"
+    monkeypatch.setenv("AUDITSPAN_HEARTBEAT", "soon")
+    assert log._problem is None
+    make_records(1)
+    assert kinds().count("heartbeat") == beats

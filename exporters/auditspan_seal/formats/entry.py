@@ -79,6 +79,23 @@ def gap(origin: str, segment: str, number: int, lost: bytes, reason: str, time: 
     )
 
 
+def lost(origin: str, segment: str, number: int, records: int, reason: str, time: int) -> bytes:
+    """Make the gap entry by which a process says that it could not record something.
+
+    Args:
+        origin: name of the log.
+        segment: where this entry stands.
+        number: its running number there.
+        records: how many records there were.
+        reason: why they could not be recorded.
+        time: nanoseconds since the epoch.
+    """
+    what = "1 record" if records == 1 else f"{records} records"
+    said = own_attributes("log.gap", "LOSE", origin, f"{what} could not be written: {reason}", "failure")
+    more = {"segment": segment, "number": number, "records": records, "reason": reason}
+    return statements.encode(_own("gap", origin, time, said) | more)
+
+
 def heartbeat(origin: str, time: int, following: int) -> bytes:
     """Make the entry that promises another one, or a close, as long as the log is open.
 

@@ -15,8 +15,10 @@ from auditspan_seal.log import segment
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.log.window import LARGEST_WINDOW
 
-OF_OWNER = ("span", "erasure", "revocation")
-"""Types of entries that the owner of the log may put into a segment; a process only spans."""
+OF_PROCESS = ("span", "gap")
+"""Types of entries that a process may put into its segment: what happened, and that something was lost."""
+OF_OWNER = (*OF_PROCESS, "erasure", "revocation")
+"""The same for the owner of the log."""
 
 
 class Intake:
@@ -84,7 +86,7 @@ class Intake:
             fields = statements.decode(line.partition(PRIVATE_MARK)[0])
         except FormatError as error:
             return self._gap(name, number, line, error.what)
-        allowed = OF_OWNER if name.startswith(segment.CONTROL) else OF_OWNER[:1]
+        allowed = OF_OWNER if name.startswith(segment.CONTROL) else OF_PROCESS
         if fields["type"] not in allowed:
             return self._gap(name, number, line, "An entry of this type is not to be written by a process.")
         if fields.get("segment") != name or fields.get("number") != number:
