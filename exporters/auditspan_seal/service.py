@@ -75,13 +75,27 @@ class AuditLog:
         Never raises: a record that cannot be written is counted as lost, logged and shown by ``auditspan status``.
         """
         maker = self._maker
+        self._record(lambda segment, number: maker.line(span, segment, number))
+
+    def begin(self, span: Any, attributes: Mapping[str, Any]) -> None:
+        """Record that what a span covers has begun: if the process dies before its end, the log says so.
+
+        Args:
+            span: the span, just started.
+            attributes: what the record says.
+        """
+        maker = self._maker
+        if isinstance(span, ReadableSpan):  # else it is one of another SDK, of which nothing is recorded either
+            self._record(lambda segment, number: maker.beginning(span, attributes, segment, number))
+
+    def _record(self, make: Callable[[str, int], bytes]) -> None:
         if self._pid != os.getpid():
-            # By something that does not call Python's fork hooks: what is recorded is safe, but threads cannot be relied
-            # upon here, so another process has to sign it.
+            # By something that does not call Python's fork hooks: what is recorded is safe, but no thread can be
+            # relied upon here, so another process has to sign it.
             self._forked()
             self._closing.set()
         try:
-            self._writer.append(lambda segment, number: maker.line(span, segment, number))
+            self._writer.append(make)
         except Exception as error:
             self.lost += 1
             self._untold.append(type(error.__cause__ or error).__name__)

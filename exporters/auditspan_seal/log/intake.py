@@ -11,8 +11,8 @@ from auditspan_seal.errors import FormatError
 from auditspan_seal.formats import entry
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.batch import PRIVATE_MARK, Position
-from auditspan_seal.log import segment
-from auditspan_seal.log.directory import Directory
+from auditspan_seal.log import interrupted, segment
+from auditspan_seal.log.directory import Directory, write_whole
 from auditspan_seal.log.window import LARGEST_WINDOW
 
 OF_PROCESS = ("span", "gap")
@@ -32,6 +32,8 @@ class Intake:
     def __init__(self, directory: Directory, origins: Collection[str]) -> None:
         self._directory = directory
         self._origins = origins
+        self._runs = interrupted.OpenRuns()
+        self._told = False
 
     def collect(self, positions: Mapping[str, Position], limit: int) -> tuple[list[bytes], dict[str, Position]]:
         """Read what is recorded and not in the log yet.
@@ -62,23 +64,61 @@ class Intake:
                     after[name] = Position(offset, at.number + len(lines))
         return entries, after
 
-    def finished(self, positions: Mapping[str, Position]) -> list[str]:
+    def finished(self, positions: Mapping[str, Position]) -> tuple[list[str], bool]:
         """Remove the segments that are in the log to their end and will not grow: their writer is gone.
 
         Returns:
-            their names.
+            their names; and whether something was recorded because of it: that runs were interrupted.
         """
         gone = []
+        self._told = False
         for name, at in positions.items():
             path = segment.find(self._directory, name)
             try:
                 # The order matters: first the writer is seen to be gone, then that it left nothing more.
-                if not segment.has_writer(path) and not segment.rest(path, at.offset, LARGEST_WINDOW):
-                    path.unlink()
-                    gone.append(name)
+                if segment.has_writer(path) or segment.rest(path, at.offset, LARGEST_WINDOW):
+                    continue
+                if self._is_needed(name, positions):
+                    continue
+                path.unlink()
+                gone.append(name)
             except FileNotFoundError:
                 gone.append(name)
-        return gone
+        return gone, self._told
+
+    def recall(self, positions: Mapping[str, Position]) -> None:
+        """Find out what has begun and not ended in the segments that another process has sequenced up to here."""
+        for name, at in positions.items():
+            if not name.startswith(segment.CONTROL):
+                with contextlib.suppress(FileNotFoundError):
+                    self._runs.see_again(name, segment.find(self._directory, name), at.offset)
+
+    def _is_needed(self, name: str, positions: Mapping[str, Position]) -> bool:
+        """Tell whether a segment that is done is needed to know, or not to say twice, what was interrupted."""
+        folder = self._directory.segments
+        if name.startswith(segment.CONTROL):
+            process = name.removeprefix(segment.CONTROL)
+            return any(segment.process_of(other) == process for other in segment.names(folder))
+        if not self._runs.begun_in(name):
+            return False
+        process = segment.process_of(name)
+        for other in segment.names(folder):
+            if segment.process_of(other) == process:
+                path = segment.path_of(folder, other)
+                at = positions.get(other, Position(0, 0))
+                if segment.has_writer(path) or segment.rest(path, at.offset, LARGEST_WINDOW):
+                    return True  # it lives, or may have said the end
+        self._say_interrupted(process, positions)
+        return False
+
+    def _say_interrupted(self, process: str, positions: Mapping[str, Position]) -> None:
+        name = f"{segment.CONTROL}{process}"
+        path = segment.path_of(self._directory.control, name)
+        if name not in positions and not path.exists():
+            self._directory.control.mkdir(mode=0o700, exist_ok=True)
+            self._told = True
+            write_whole(path, b"".join(interrupted.lines(self._runs.of(process), name, time.time_ns())))
+        self._runs.forget(process)
 
     def _checked(self, name: str, number: int, line: bytes) -> bytes:
         """Return the line if it may be an entry; else one that says that something there was lost."""
@@ -93,6 +133,8 @@ class Intake:
             return self._gap(name, number, line, "The record says that it stands in another place.")
         if fields.get("origin") not in self._origins:
             return self._gap(name, number, line, "The record says that it is of another log.")
+        if not name.startswith(segment.CONTROL):
+            self._runs.see(name, fields, line)
         return line
 
     def _gap(self, name: str, number: int, lost: bytes, reason: str) -> bytes:

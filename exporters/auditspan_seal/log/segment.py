@@ -41,6 +41,8 @@ class SegmentWriter:
         self._busy = False
         self._later: list[Callable[[str, int], bytes]] = []
         self._file: Appender | None = None
+        self._process = secrets.token_hex(8)
+        self._count = 0
         self.segment = ""
         self.number = 0
 
@@ -83,9 +85,8 @@ class SegmentWriter:
         self.number += 1
 
     def _open(self) -> Appender:
-        self.close()
-        self.segment = self._prefix + secrets.token_hex(8)
-        path = self._folder / f"{self.segment}{SUFFIX}"
+        name = f"{self._prefix}{self._process}{f'-{self._count}' if self._count else ''}"
+        path = self._folder / f"{name}{SUFFIX}"
         # Written under another name until it is locked, so that nobody takes it for abandoned.
         draft = path.with_suffix(".new")
         mode = mode_of(self._folder)
@@ -93,7 +94,9 @@ class SegmentWriter:
         os.fchmod(descriptor, mode)  # whatever the umask is: where an agent signs, it must be able to read
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.rename(draft, path)
-        self.number = 0
+        self.close()  # only now: as long as a process lives, one of its segments is locked
+        self._count += 1
+        self.segment, self.number = name, 0
         self._file = Appender(descriptor)
         return self._file
 
@@ -109,6 +112,7 @@ class SegmentWriter:
         self._lock = threading.RLock()
         self._busy = False
         self._later = []
+        self._process, self._count = secrets.token_hex(8), 0
         if self._file is not None:
             self._file.abandon()
             self._file = None
@@ -128,6 +132,11 @@ def names(folder: Path) -> list[str]:
 def path_of(folder: Path, name: str) -> Path:
     """Return the file of a segment."""
     return folder / f"{name}{SUFFIX}"
+
+
+def process_of(name: str) -> str:
+    """Return what the names of all segments of a process begin with."""
+    return name.partition("-")[0]
 
 
 def all_of(directory: Directory) -> list[tuple[str, Path]]:

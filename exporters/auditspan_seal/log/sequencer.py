@@ -102,9 +102,10 @@ class Sequencer:
         entries, positions = self._intake.collect(self._positions, BATCH_SIZE)
         if entries:
             self._publish(entries, positions)
-        for name in self._intake.finished(self._positions):
+        gone, told = self._intake.finished(self._positions)
+        for name in gone:
             del self._positions[name]
-        return len(entries)
+        return len(entries) + (self.integrate() if told else 0)
 
     def promise(self, following: int) -> None:
         """Write a heartbeat: from now on until the log is closed, an entry follows every so many seconds.
@@ -145,6 +146,7 @@ class Sequencer:
             )
         self._tree = found.last.batch.tree()
         self._positions = dict(found.last.batch.segments)
+        self._intake.recall(self._positions)
         self._reopen(found.last.after)
         self._show(found.last.batch.note)
 
