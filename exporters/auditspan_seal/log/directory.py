@@ -33,6 +33,11 @@ class Directory:
         return self.path / "segments"
 
     @property
+    def control(self) -> Path:
+        """Folder of segments that only the owner of the log may write: erasures and revocations."""
+        return self.path / "control"
+
+    @property
     def log(self) -> Path:
         """Folder of the log files."""
         return self.path / "log"
@@ -111,7 +116,7 @@ def open_directory(path: Path, *, create: bool = False) -> Directory:
 
 
 def _create(path: Path, origin_file: Path) -> None:
-    for folder in (path, path / "segments", path / "log", path / "processes"):
+    for folder in (path, path / "segments", path / "control", path / "log", path / "processes"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname()) or "localhost"
     # Many processes may start at once: the one whose link is first names the log.
