@@ -16,7 +16,7 @@ from auditspan_seal.formats.batch import ENTRY, PRIVATE_MARK, Batch, Position
 from auditspan_seal.formats.entry import own_attributes
 from auditspan_seal.formats.merkle import Frontier, leaf_hash
 from auditspan_seal.formats.note import Checkpoint, Note
-from auditspan_seal.keys import KeyFileSigner, Signer, sign_checkpoint
+from auditspan_seal.keys import Signer, sign_checkpoint, store
 from auditspan_seal.log import reader, segment
 from auditspan_seal.log.directory import Directory
 
@@ -88,27 +88,18 @@ class Sequencer:
         if entries:
             self._publish(entries, positions)
         self._remove_finished()
-        return len(entries)
+        return len(entries) + self._rotate()
 
     # -- recovery ----------------------------------------------------------------------------------------------
 
     def _recover(self) -> None:
         fresh = not reader.files(self._directory.log)
-        self._signer = (
-            KeyFileSigner.load_or_create(self._directory.key, self._directory.origin)
-            if fresh
-            else KeyFileSigner.load(self._directory.key, self._directory.origin)
-        )
         last = self._last_block()
         if last is None:
+            self._signer = store.current(self._directory.path, self._directory.origin, create=fresh)
             self._begin()
             return
-        signed = Note.parse(last.batch.note).signed_by(self._signer.verifier_key)
-        if not signed:
-            raise DirectoryError(
-                f"The log in {self._directory.path} is not signed with the key {self._directory.key}.",
-                "Point AUDITSPAN_KEY_FILE to the key that began this log, or start a new directory (AUDITSPAN_DIR).",
-            )
+        self._signer = store.settle(self._directory.path, self._directory.origin, Note.parse(last.batch.note))
         self._tree = last.batch.tree()
         self._positions = dict(last.batch.segments)
         self._reopen(last.after)
@@ -173,12 +164,10 @@ class Sequencer:
     def _collect(self) -> tuple[list[bytes], dict[str, Position]]:
         entries: list[bytes] = []
         positions = dict(self._positions)
-        for name in segment.names(self._directory.segments):
+        for name in [*segment.names(self._directory.control), *segment.names(self._directory.segments)]:
             at = positions.get(name, Position(0, 0))
             try:
-                lines, offset = segment.read_lines(
-                    segment.path_of(self._directory.segments, name), at.offset, BATCH_SIZE - len(entries)
-                )
+                lines, offset = segment.read_lines(self._segment(name), at.offset, BATCH_SIZE - len(entries))
             except FileNotFoundError:
                 continue
             if lines:
@@ -191,9 +180,13 @@ class Sequencer:
                 break
         return entries, positions
 
+    def _segment(self, name: str) -> Path:
+        path = segment.path_of(self._directory.control, name)
+        return path if path.exists() else segment.path_of(self._directory.segments, name)
+
     def _torn_tail(self, name: str, offset: int) -> bytes:
         """Return what a writer that is gone left after its last complete line."""
-        path = segment.path_of(self._directory.segments, name)
+        path = self._segment(name)
         if path.stat().st_size <= offset or segment.has_writer(path):
             return b""
         lines, _ = segment.read_lines(path, offset, 1)
@@ -229,13 +222,25 @@ class Sequencer:
             }
         )
 
-    def _publish(self, entries: list[bytes], positions: dict[str, Position]) -> None:
+    def _rotate(self) -> int:
+        """Go over to the next key, if one is prepared: the entry is certified, and its checkpoint signed, by both."""
+        prepared = store.prepared(self._directory.path, self._directory.origin)
+        if prepared is None:
+            return 0
+        published = prepared.verifier_key == self._signer.verifier_key  # and could not be completed then
+        if not published:
+            self._publish([prepared.entry(self._tree.size, self._signer)], self._positions, prepared.signer)
+            self._signer = prepared.signer
+        store.complete(self._directory.path, self._directory.origin)
+        return 0 if published else 1
+
+    def _publish(self, entries: list[bytes], positions: dict[str, Position], *also: Signer) -> None:
         tree = self._tree.copy()
         leaves = tuple(leaf_hash(entry.partition(PRIVATE_MARK)[0]) for entry in entries)
         for leaf in leaves:
             tree.append(leaf)
         checkpoint = Checkpoint(self._directory.origin, tree.size, tree.root())
-        note = str(sign_checkpoint(self._signer, checkpoint))
+        note = str(sign_checkpoint(self._signer, checkpoint, *also))
         batch = Batch(note, self._tree.size, self._tree.hashes, leaves, positions)
         data = b"".join(ENTRY + entry + b"\n" for entry in entries) + batch.line() + b"\n"
         try:
@@ -272,7 +277,7 @@ class Sequencer:
     def _remove_finished(self) -> None:
         """Remove segments that are in the log to their end and will not grow: their writer is gone."""
         for name, at in list(self._positions.items()):
-            path = segment.path_of(self._directory.segments, name)
+            path = self._segment(name)
             try:
                 # The order matters: first the writer is seen to be gone, then that it left nothing more.
                 if not segment.has_writer(path) and path.stat().st_size <= at.offset:
