@@ -18,8 +18,6 @@ An *expired* key is judged by the times that the log states: expiry is a promise
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from auditspan_seal.errors import FormatError, KeyFileError, MalformedKeyChange
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.keychange import REVOCATION, ROTATION, Revocation, Rotation, key_of, moment_of
 from auditspan_seal.formats.note import Note, VerifierKey
+from auditspan_seal.verify.eras import Era, Seen, Signed, when
 from auditspan_seal.verify.report import Code
 
 __all__ = ["Covered", "KeyRing", "Revocation", "coverage", "read_revocation"]
@@ -72,61 +71,6 @@ def read_revocation(path: Path) -> Revocation:
         ) from None
 
 
-@dataclass
-class _Span:
-    """Which of the checkpoints that a key signed: how many, and the first and last tree size."""
-
-    count: int = 0
-    first: int = 0
-    last: int = 0
-
-    def add(self, size: int) -> None:
-        self.first = size if self.count == 0 else self.first
-        self.count, self.last = self.count + 1, size
-
-    def uncovered(self, covered: Callable[[int], bool]) -> tuple[int, int] | None:
-        """Return the smallest size that nothing covers, and the last one; None if all are covered."""
-        if self.count == 0 or covered(self.last):
-            return None
-        low, high = self.first, self.last  # `high` is not covered
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (middle + 1, high) if covered(middle) else (low, middle)
-        return low, self.last
-
-
-@dataclass
-class _Era:
-    """The part of a log that one key signs.
-
-    Attributes:
-        key: it.
-        begin: index of the entry that says so; None: not seen, the beginning of the log is not there.
-        time: what that entry states, in nanoseconds since the epoch.
-        not_after: when the key expires.
-        signed: the checkpoints that it signed.
-        late: those of them that state a time at which it had expired.
-    """
-
-    key: VerifierKey
-    begin: int | None
-    time: int = 0
-    not_after: int | None = None
-    signed: _Span = field(default_factory=_Span)
-    late: _Span = field(default_factory=_Span)
-
-    def __str__(self) -> str:
-        return self.key.key_id.hex()
-
-
-@dataclass(frozen=True)
-class _Seen:
-    note: Note
-    first: int
-    size: int
-    latest: int | None
-
-
 class KeyRing:
     """The keys of one log. Fed in the order of the log: the key entries of a batch, then its checkpoint.
 
@@ -154,11 +98,11 @@ class KeyRing:
         self._covered = covered
         self._given_revocations = [revocation for revocation in revocations if revocation.origin == origin]
         self._own_revocations: list[Revocation] = []
-        self._chain: list[_Era] = []
-        self._before: list[_Seen] = []  # checkpoints from before the first key of the chain is known
+        self._chain: list[Era] = []
+        self._before: list[Seen] = []  # checkpoints from before the first key of the chain is known
         self._due = 0  # rotations at the end of the chain that no checkpoint covers yet
         self._good = 0
-        self._wrong = _Span()
+        self._wrong = Signed()
         self._strangers: set[str] = set()
 
     @property
@@ -205,7 +149,7 @@ class KeyRing:
             raise MalformedKeyChange("A log begins once, at index 0.")
         key = key_of(fields, "key", self._origin)
         time = moment_of(fields, "time")
-        self._start(_Era(key, 0, time, moment_of(fields, "not_after") if "not_after" in fields else None))
+        self._start(Era(key, 0, time, moment_of(fields, "not_after") if "not_after" in fields else None))
 
     def _rotation(self, index: int, rotation: Rotation) -> list[Said]:
         self._is_own(rotation.origin)
@@ -213,7 +157,7 @@ class KeyRing:
             raise MalformedKeyChange(f"It was made for the index {rotation.index}.")
         found: list[Said] = []
         if not self._chain:
-            found += self._start(_Era(rotation.old, None))
+            found += self._start(Era(rotation.old, None))
         now = self._chain[-1].key
         if rotation.old.public != now.public:
             raise MalformedKeyChange(
@@ -223,7 +167,7 @@ class KeyRing:
             raise MalformedKeyChange(
                 f"It brings back the key {rotation.new.key_id.hex()}, which was replaced before and is not guarded."
             )
-        self._chain.append(_Era(rotation.new, index, rotation.time, rotation.not_after))
+        self._chain.append(Era(rotation.new, index, rotation.time, rotation.not_after))
         self._due += 1
         return found
 
@@ -251,7 +195,7 @@ class KeyRing:
             size: its tree size.
             latest: the latest time that an entry of the batch states, in nanoseconds since the epoch.
         """
-        seen = _Seen(note, first, size, latest)
+        seen = Seen(note, first, size, latest)
         if not self._chain:
             # The beginning of the log is not there. A pinned key that signed this is as good a beginning.
             keys = [VerifierKey(self._origin, public) for public in sorted(self._pinned)]
@@ -259,16 +203,16 @@ class KeyRing:
             if key is None:
                 self._before.append(seen)
                 return iter(())
-            return iter([*self._start(_Era(key, None)), *self._check(seen)])
+            return iter([*self._start(Era(key, None)), *self._check(seen)])
         return iter(self._check(seen))
 
-    def _start(self, era: _Era) -> list[Said]:
+    def _start(self, era: Era) -> list[Said]:
         """Begin the chain, and check what was waiting for that."""
         self._chain.append(era)
         waiting, self._before = self._before, []
         return [said for seen in waiting for said in self._check(seen)]
 
-    def _check(self, seen: _Seen) -> list[Said]:
+    def _check(self, seen: Seen) -> list[Said]:
         # The checkpoint that covers a rotation is signed by both keys. If that one is not there, the next one is not.
         size = len(self._chain)
         due = [p for p in range(size - self._due, size) if (self._chain[p].begin or 0) >= seen.first]
@@ -357,8 +301,8 @@ class KeyRing:
             yield (
                 Code.WRONG_KEY,
                 f"The log is not signed with a trusted key ({trusted}), nor with one that follows from it, but with "
-                f"{', '.join(signers[:_SHOWN])}. Either the wrong key was given, or the log was signed anew by somebody "
-                "else"
+                f"{', '.join(signers[:_SHOWN])}. Either the wrong key was given, or the log was signed anew by "
+                "somebody else"
                 + ("." if whole else ", or the trusted key was replaced in a part of the log that is not there."),
             )
         elif self._before:
@@ -390,7 +334,7 @@ class KeyRing:
         if left is not None:
             yield (
                 Code.KEY_REVOKED,
-                f"The key {era} is revoked since {_when(since)}. Nothing outside of the log shows that its checkpoints "
+                f"The key {era} is revoked since {when(since)}. Nothing outside of the log shows that its checkpoints "
                 f"of the tree sizes {left[0]} to {left[1]} were made before: who stole the key can have made them. "
                 "A second place (--checkpoints) that saw them before would.",
             )
@@ -400,11 +344,11 @@ class KeyRing:
         if follower.begin is not None and not self._covered(follower.begin + 1, since):
             yield (
                 Code.KEY_REVOKED,
-                f"The change from the revoked key {era} to {follower}, at index {follower.begin}, can have been made by "
-                f"who stole {era}, and no later key is trusted by itself. Give the key that is used now with --key.",
+                f"The change from the revoked key {era} to {follower}, at index {follower.begin}, can have been made "
+                f"by who stole {era}, and no later key is trusted by itself. Give the key that is used now with --key.",
             )
 
-    def _judge_expired(self, era: _Era) -> Iterator[Said]:
+    def _judge_expired(self, era: Era) -> Iterator[Said]:
         if era.not_after is None:
             return
         end = era.not_after
@@ -412,14 +356,7 @@ class KeyRing:
         if left is not None:
             yield (
                 Code.KEY_EXPIRED,
-                f"The key {era} expired at {_when(end)}, and still signed checkpoints of the tree sizes {left[0]} to "
+                f"The key {era} expired at {when(end)}, and still signed checkpoints of the tree sizes {left[0]} to "
                 f"{left[1]}, whose entries state later times. The key should have been changed before; who finds an "
                 "old key must not be able to use it.",
             )
-
-
-def _when(nanoseconds: int) -> str:
-    try:
-        return datetime.fromtimestamp(nanoseconds // 1_000_000_000, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (ValueError, OverflowError, OSError):
-        return f"{nanoseconds} ns"
