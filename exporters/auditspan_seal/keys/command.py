@@ -28,7 +28,7 @@ from auditspan_seal.keys import safe
 TIMEOUT = 10.0  # seconds
 MAX_TIMEOUT = 300.0  # seconds; all records wait to be signed meanwhile
 _MAX_OUTPUT = 4096  # bytes; a signature as base64 has 88
-_MAX_STDERR = 65_536  # bytes that are kept
+_MAX_STDERR = 4096  # bytes that are kept
 _SHOWN = 400  # characters of standard error in a message
 _SIGNATURE_SIZE = 64
 _POLL = 0.1  # seconds
@@ -199,8 +199,8 @@ def _talk(
     left = memoryview(message)
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdin, selectors.EVENT_WRITE)
-        selector.register(process.stdout, selectors.EVENT_READ, (output, _MAX_OUTPUT + 1))
-        selector.register(process.stderr, selectors.EVENT_READ, (errors, _MAX_STDERR))
+        selector.register(process.stdout, selectors.EVENT_READ, output)
+        selector.register(process.stderr, selectors.EVENT_READ, errors)
         while selector.get_map() and len(output) <= _MAX_OUTPUT and time.monotonic() < deadline:
             ready = selector.select(min(_POLL, max(0.0, deadline - time.monotonic())))
             if not ready and process.poll() is not None:
@@ -215,11 +215,11 @@ def _talk(
                         selector.unregister(key.fileobj)
                         process.stdin.close()
                     continue
-                kept, limit = key.data
                 data = os.read(key.fd, 65_536)
-                kept += data[: limit - len(kept)]
                 if not data:
                     selector.unregister(key.fileobj)
+                key.data.extend(data)
+                del errors[:-_MAX_STDERR]  # what it said last says most
 
 
 def _signature(output: bytes) -> bytes | None:

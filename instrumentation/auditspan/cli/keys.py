@@ -22,7 +22,7 @@ from auditspan.cli.keys_show import key_fields, kind, show, when
 from auditspan_seal.errors import KeyFileError
 from auditspan_seal.formats.merkle import leaf_hash
 from auditspan_seal.formats.note import VerifierKey
-from auditspan_seal.keys import CommandSigner, read_verifier_key, store
+from auditspan_seal.keys import CommandSigner, Signer, read_verifier_key, store
 from auditspan_seal.keys.command import TIMEOUT
 from auditspan_seal.keys.places import KEY_FILE, Places
 from auditspan_seal.keys.signer import certify_revocation
@@ -100,6 +100,9 @@ def register(verbs: common.Verbs) -> None:
             metavar="SECONDS",
             help=f"with --command: how long a signature may take (default: {TIMEOUT:g})",
         )
+    rotating.add_argument(
+        "--file", action="store_true", help="where a command signs: change to a key file in the directory all the same"
+    )
     rotating.add_argument(
         "--not-after", type=_moment, metavar="T", help="when the new key expires: a time, or for example 365d"
     )
@@ -202,12 +205,23 @@ def rotate(options: argparse.Namespace) -> int:
         raise KeyFileError("The new key would have expired already.", "Give a time in the future with --not-after.")
     waiting = store.prepared(path, origin)
     if waiting is None:
-        old = store.current(path, origin).verifier_key
+        chain = Chain.read(directory)
+        old = _signs(chain, directory).verifier_key
         command = _command(options, origin)
+        if command is not None and command.verifier_key in [link.key for link in chain.links]:
+            raise KeyFileError(
+                f"The key {command.verifier_key.key_id.hex()} was a key of this log before, and does not count again.",
+                "Make a new key where the command signs, and give its public key.",
+            )
+        if command is None and Places.of(path).command is not None and not options.file:
+            raise KeyFileError(
+                "A command signs this log, so that no private key is on this machine; this would put one here.",
+                "Make a new key where the command signs, and give --command and --public; or say --file.",
+            )
         key = store.prepare(
             path, origin, command=command, not_after=options.not_after, reason=options.reason, actor=_who()
         )
-    elif options.not_after is not None or options.reason or options.command:
+    elif options.not_after is not None or options.reason or options.command or options.file:
         raise KeyFileError(
             f"A change to the key {waiting.verifier_key.key_id.hex()} is prepared already, and not done yet.",
             "Run `auditspan keys rotate` without options to go on with it.",
@@ -245,6 +259,18 @@ def rotate(options: argparse.Namespace) -> int:
         "old key vouches for the new one only as long as it is not revoked."
     )
     return 0
+
+
+def _signs(chain: Chain, directory: Directory) -> Signer:
+    """Return the signer here; it must be the one that signs the log."""
+    signer = store.current(directory.path, directory.origin)
+    if chain.links and chain.links[-1].key != signer.verifier_key:
+        raise KeyFileError(
+            f"{Places.of(directory.path).current} is not the key that signs this log: that is "
+            f"{chain.links[-1].key.key_id.hex()}.",
+            f"Run the command with the {KEY_FILE} and as the user of the process that signs.",
+        )
+    return signer
 
 
 def _current_is(directory: Directory, key: VerifierKey) -> bool:
@@ -290,14 +316,14 @@ def _who() -> str:
 def revoke(options: argparse.Namespace) -> int:
     """Run ``auditspan keys revoke``."""
     directory = common.directory_of(options)
-    signer = store.current(directory.path, directory.origin)
     chain = Chain.read(directory)
+    signer = _signs(chain, directory)
     link = next((link for link in chain.links if options.key_id in (link.key.key_id.hex(), str(link.key))), None)
     if link is None:
         raise KeyFileError(
             f"The log {directory.origin} never had a key {options.key_id!r}.", "`auditspan keys show` lists them."
         )
-    if link is chain.links[-1] or link.key == signer.verifier_key:
+    if link is chain.links[-1]:
         raise KeyFileError(
             f"The key {options.key_id} signs the log now: revoked, it could not even sign its own revocation.",
             "Run `auditspan keys rotate` first, then revoke it.",
