@@ -43,6 +43,7 @@ class Driver:
         """
         try:
             added = self._sequencer.integrate()
+            self._change_key()
             if self._interval and time.monotonic() >= self._next:
                 self._next = time.monotonic() + self._interval
                 self._sequencer.promise(int(self._interval))
@@ -56,6 +57,13 @@ class Driver:
         if added:
             self._shipping.wake()
         return added
+
+    def _change_key(self) -> None:
+        try:
+            if self._sequencer.change_key():
+                self._shipping.wake()
+        except AuditspanError as error:
+            self._report(f"the key is not changed yet: {error}")  # the current one goes on
 
     @property
     def delivered(self) -> bool:

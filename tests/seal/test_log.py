@@ -173,7 +173,10 @@ def test_what_ended_before_kill_9_is_in_the_log(log_folder: Path) -> None:
             )
             for w in range(2)
         ]
-        time.sleep(0.8 + round_ * 0.07)
+        for worker in workers:
+            assert worker.stdout is not None
+            ended.append(worker.stdout.readline().rstrip("\n"))  # however long the machine takes to start it
+        time.sleep(0.3 + round_ * 0.07)
         for worker in workers:
             worker.send_signal(signal.SIGKILL)
         for worker in workers:

@@ -14,7 +14,7 @@ from auditspan_seal.formats import entry
 from auditspan_seal.formats.batch import ENTRY, PRIVATE_MARK, Batch, Position
 from auditspan_seal.formats.merkle import Frontier, leaf_hash
 from auditspan_seal.formats.note import Checkpoint, Note
-from auditspan_seal.keys import KeyFileSigner, Signer, sign_checkpoint
+from auditspan_seal.keys import Signer, sign_checkpoint, store
 from auditspan_seal.log import reader, recovery
 from auditspan_seal.log.directory import Directory, mode_of, open_directory, rename_log, sync_folder, write_whole
 from auditspan_seal.log.intake import Intake
@@ -107,6 +107,26 @@ class Sequencer:
             del self._positions[name]
         return len(entries) + (self.integrate() if told else 0)
 
+    def change_key(self) -> bool:
+        """Go over to the next key, if one is prepared: the entry is certified, and its checkpoint signed, by both.
+
+        Returns:
+            Whether the key was changed.
+
+        Raises:
+            KeyFileError: the next key cannot be used; the current one goes on.
+            DirectoryError: see :meth:`integrate`.
+        """
+        prepared = store.prepared(self.directory.path, self.directory.origin)
+        if prepared is None:
+            return False
+        published = prepared.verifier_key == self._signer.verifier_key  # and could not be completed then
+        if not published:
+            self._publish([prepared.entry(self._tree.size, self._signer)], self._positions, prepared.signer)
+            self._signer = prepared.signer
+        store.complete(self.directory.path, self.directory.origin)
+        return True
+
     def promise(self, following: int) -> None:
         """Write a heartbeat: from now on until the log is closed, an entry follows every so many seconds.
 
@@ -138,12 +158,7 @@ class Sequencer:
             self._begin(found)
             return
         self._intake = Intake(self.directory, found.origins)
-        self._signer = KeyFileSigner.load(self.directory.key, self.directory.origin)
-        if not Note.parse(found.last.batch.note).signed_by(self._signer.verifier_key):
-            raise DirectoryError(
-                f"The log in {self.directory.path} is not signed with the key {self.directory.key}.",
-                "Point AUDITSPAN_KEY_FILE to the key that began this log, or start a new directory (AUDITSPAN_DIR).",
-            )
+        self._signer = store.settle(self.directory.path, self.directory.origin, Note.parse(found.last.batch.note))
         self._tree = found.last.batch.tree()
         self._positions = dict(found.last.batch.segments)
         self._intake.recall(self._positions)
@@ -176,20 +191,20 @@ class Sequencer:
                 self.directory = rename_log(self.directory)
         self.directory.log.mkdir(mode=0o700, exist_ok=True)
         self._intake = Intake(self.directory, origins | {self.directory.origin})
-        self._signer = KeyFileSigner.load_or_create(self.directory.key, self.directory.origin)
+        self._signer = store.current(self.directory.path, self.directory.origin, create=True)
         key = str(self._signer.verifier_key)
         write_whole(self.directory.verifier_key, f"{key}\n".encode(), self._public_mode())
         self._publish([entry.genesis(self.directory.origin, key, time.time_ns(), predecessor)], {})
 
     # -- writing -----------------------------------------------------------------------------------------------
 
-    def _publish(self, entries: list[bytes], positions: dict[str, Position]) -> None:
+    def _publish(self, entries: list[bytes], positions: dict[str, Position], *also: Signer) -> None:
         tree = self._tree.copy()
         leaves = tuple(leaf_hash(entry.partition(PRIVATE_MARK)[0]) for entry in entries)
         for leaf in leaves:
             tree.append(leaf)
         checkpoint = Checkpoint(self.directory.origin, tree.size, tree.root())
-        note = str(sign_checkpoint(self._signer, checkpoint))
+        note = str(sign_checkpoint(self._signer, checkpoint, *also))
         batch = Batch(note, self._tree.size, self._tree.hashes, leaves, positions)
         data = b"".join(ENTRY + entry + b"\n" for entry in entries) + batch.line() + b"\n"
         try:
