@@ -183,7 +183,7 @@ def test_a_missing_rotation_leaves_checkpoints_by_a_stranger() -> None:
 
 # -- theft -----------------------------------------------------------------------------------------------------------
 def stolen(*, revoke: bool = True) -> Forge:
-    """A is stolen at 2000; the change to B is at 3000, the revocation at 4000. Tree sizes 1, 2 | 3, 4 | 5, 6."""
+    """A is stolen at 2000; the change to B is at 3000, the revocation at 4000. A signs the sizes 1 to 4."""
     log = Forge(A).span(A)
     log.time = 2_000
     log.span(A)
@@ -227,6 +227,9 @@ def test_who_trusts_only_the_stolen_key_is_told_to_get_the_new_one() -> None:
     assert "Give the key that is used now" in said[1][1]
     said = stolen().show(KeyRing(ORIGIN, [KEYS[0]], covered=coverage([(4, 1_999)])))
     assert said == []
+    # Everything before the change was seen elsewhere, but not the change itself.
+    said = stolen().show(KeyRing(ORIGIN, [KEYS[0]], covered=coverage([(3, 1_999)])))
+    assert codes(said) == ["key_revoked", "key_revoked"]
 
 
 def test_a_revocation_after_the_change_leaves_what_the_new_key_took_over() -> None:
@@ -239,8 +242,19 @@ def test_a_revocation_after_the_change_leaves_what_the_new_key_took_over() -> No
 
     for pinned in ([KEYS[1]], KEYS[:2], []):
         assert log().show(KeyRing(ORIGIN, pinned)) == []
-    # Only the leaked key is trusted: with it, all of this can be made up.
+    # Only the leaked key is trusted: with it, all of this can be made up, unless the revocation came by another way.
     assert codes(log().show(KeyRing(ORIGIN, [KEYS[0]]))) == ["key_revoked", "key_revoked"]
+    given_file = [Revocation.parse(log().batches[3][0][0])]
+    assert log().show(KeyRing(ORIGIN, [KEYS[0]], given_file)) == []
+
+
+def test_a_pinned_key_that_is_revoked_itself_vouches_for_nobody() -> None:
+    log = Forge(A).rotate(A, B).rotate(B, C)
+    log.time = 5_000
+    entries = [log.revocation(A, C, since=4_000), log.revocation(C, C, since=4_000, index=log.size)]
+    said = log.batch(entries, C).show(KeyRing(ORIGIN, [KEYS[2]]))
+    assert codes(said) == ["key_revoked"] * 3
+    assert "tree sizes 1 to 2" in said[0][1]
 
 
 def test_a_thief_cannot_talk_a_revocation_away() -> None:
@@ -264,6 +278,7 @@ def test_a_revocation_file_counts_without_the_entry_and_only_for_its_log() -> No
 def test_the_earliest_of_several_revocations_counts() -> None:
     log = stolen()
     log.batch([log.revocation(A, B, since=1_200)], B)
+    log.batch([log.revocation(A, B, since=9_000)], B)
     assert codes(log.show(KeyRing(ORIGIN, [KEYS[1]], covered=coverage([(4, 1_500)])))) == ["key_revoked"]
 
 

@@ -134,7 +134,7 @@ def create(path: Path, content: bytes) -> bool:
     """
     draft = _draft(path, content, 0o600)
     try:
-        os.link(draft, path, follow_symlinks=False)
+        os.link(draft, path)
     except FileExistsError:
         return False
     finally:
