@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from auditspan.cli import main
 from auditspan_seal.formats.batch import ENTRY, Batch
-from auditspan_seal.formats.cosignature import CosignerKey, make
+from auditspan_seal.formats.cosignature import CosignerKey, Signature, make
 from auditspan_seal.formats.merkle import Frontier, leaf_hash
 from auditspan_seal.formats.note import Checkpoint, Note
 from auditspan_seal.keys import KeyFileSigner, sign_checkpoint
@@ -70,6 +70,11 @@ class LogOnDisk:
         self.batches.append(batch)
         return batch
 
+    def signatures_on(self, text: str) -> tuple[Signature, ...]:
+        """Return the signature of this log on any text."""
+        key = self.signer.verifier_key
+        return ((key.name, key.key_id, self.signer.sign(text.encode())),)
+
     def tree(self, size: int | None = None) -> Frontier:
         tree = Frontier()
         for entry in self.entries[:size]:
@@ -104,14 +109,15 @@ class WitnessProcess:
 
     def start(self) -> dict[str, Any]:
         """Start it (again, at the same address)."""
-        arguments = [item for path in self.logs for item in ("--log", str(path))]
+        arguments = [f"--log={path}" for path in self.logs] + [f"--listen=127.0.0.1:{self.port}", "--json"]
         self.process = subprocess.Popen(
-            [*self._program, "witness", "serve", str(self.folder), *arguments, "--json", f"--listen=127.0.0.1:{self.port}"],
+            [*self._program, "witness", "serve", str(self.folder), *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | (self._env or {}),
         )  # fmt: skip
         assert self.process.stdout is not None and self.process.stderr is not None
         line = self.process.stdout.readline()
-        assert line, self.process.stderr.read()
+        if not line:
+            raise AssertionError(self.process.communicate()[1])
         started: dict[str, Any] = json.loads(line)
         self.url = started["url"]
         self.port = int(self.url.rpartition(":")[2])
@@ -120,7 +126,13 @@ class WitnessProcess:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it with a signal; return its exit code."""
         self.process.send_signal(number)
-        self.process.communicate(timeout=20)
+        return self.ended()
+
+    def ended(self) -> int:
+        """Wait until it has ended; return its exit code."""
+        assert self.process.stdout is not None
+        if not self.process.stdout.closed:
+            self.process.communicate(timeout=20)
         return self.process.returncode
 
     def policy_line(self, name: str) -> str:
@@ -130,5 +142,4 @@ class WitnessProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.process.returncode is None:
-            self.stop(signal.SIGKILL)
+        self.stop(signal.SIGKILL)

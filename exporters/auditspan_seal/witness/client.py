@@ -89,7 +89,7 @@ class WitnessClient:
         return f"{self.witness.name} ({self.witness.key.name})"
 
     def _error(self, what: str, advice: str = "") -> SecondPlaceError:
-        return SecondPlaceError(f"The witness {self._name} {what}.", advice or "Ask whoever runs it.")
+        return SecondPlaceError(f"The witness {self._name} {what.removesuffix('.')}.", advice or "Ask whoever runs it.")
 
     def _post(self, body: bytes, deadline: float) -> tuple[int, bytes]:
         while True:
@@ -126,6 +126,11 @@ class WitnessClient:
             )
             with connection.getresponse() as response:
                 answer = response.read(protocol.MAX_ANSWER + 1)
+                # Without these, an answer that was cut off, by the alarm or by somebody, would pass for a whole one.
+                if time.monotonic() >= deadline:
+                    raise TimeoutError("it took too long")
+                if response.length and len(answer) <= protocol.MAX_ANSWER:
+                    raise http.client.IncompleteRead(answer, response.length)
                 if response.will_close or len(answer) > protocol.MAX_ANSWER:
                     self.close()
                 return response.status, answer
