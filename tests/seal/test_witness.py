@@ -8,6 +8,7 @@ import json
 import random
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -15,11 +16,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from auditspan.cli import main
 from auditspan_seal.errors import Contradiction, SecondPlaceError
@@ -608,6 +614,42 @@ def test_a_witness_that_does_not_come_to_an_end_is_left(log: LogOnDisk, behaviou
         listening.shutdown(socket.SHUT_RDWR)
         listening.close()
         thread.join()
+
+
+def test_over_https_the_certificate_must_be_known(
+    log: LogOnDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = tmp_path / "certificate.pem"
+    with Liar(lambda body: (200, protocol.signatures_body(liar.key.on(log.note())))) as liar:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        certificate.write_bytes(self_signed("localhost"))
+        context.load_cert_chain(certificate)
+        liar.server.socket = context.wrap_socket(liar.server.socket, server_side=True)
+        port = liar.server.server_address[1]
+        with pytest.raises(SecondPlaceError, match=r"does not answer: .*certificate"):
+            client_to("w", liar.key, f"https://localhost:{port}").submit(log.note(), proofs_of(log))
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert client_to("w", liar.key, f"https://localhost:{port}").submit(log.note(), proofs_of(log))
+        with pytest.raises(SecondPlaceError, match=r"does not answer: .*certificate"):
+            client_to("w", liar.key, f"https://127.0.0.1:{port}").submit(log.note(), proofs_of(log))
+
+
+def self_signed(host: str) -> bytes:
+    """Return a certificate for a host with its private key, PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    now = datetime.now(timezone.utc)
+    certificate = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(1).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return private + certificate.public_bytes(serialization.Encoding.PEM)
 
 
 @pytest.mark.parametrize(
