@@ -749,6 +749,21 @@ def test_one_witness_that_lies_does_not_count(log: LogOnDisk, three: list[Witnes
         assert "only by: w3" in (publisher.problem or "")
 
 
+def test_after_a_rotation_the_policy_must_know_the_new_key(log: LogOnDisk, tmp_path: Path) -> None:
+    rotated = LogOnDisk(tmp_path / "rotated")  # the same origin, another key
+    batch = rotated.add(3)
+    with WitnessProcess(tmp_path / "w", [log.vkey, rotated.vkey]) as witness:
+        lines = [witness.policy_line("w1"), "quorum w1", f"log {log.signer.verifier_key}"]
+        publisher = publisher_of(rotated, policy=policy_file(tmp_path, *lines))
+        publisher.publish(batch)
+        assert "add a line with the new log.vkey" in (publisher.problem or "")
+        assert "only by" not in (publisher.problem or "")
+        lines.append(f"log {rotated.signer.verifier_key}")
+        publisher = publisher_of(rotated, policy=policy_file(tmp_path, *lines))
+        publisher.publish(batch)
+        assert publisher.problem is None
+
+
 def test_a_log_that_was_set_back_is_told_so(log: LogOnDisk, three: list[WitnessProcess], tmp_path: Path) -> None:
     policy = two_of(tmp_path, three)
     publisher_of(log, policy=policy).publish(log.batches[2])

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from auditspan_seal.errors import AuditspanError, Contradiction, DirectoryError, SecondPlaceError
 from auditspan_seal.formats.batch import Batch
@@ -25,12 +26,15 @@ from auditspan_seal.formats.note import Checkpoint, Note
 from auditspan_seal.formats.witness_policy import Policy
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.witness.archive import Archive, Receipt
-from auditspan_seal.witness.client import TIMEOUT, WitnessClient
 from auditspan_seal.witness.growing import Growing
 from auditspan_seal.witness.store import reason
 
+if TYPE_CHECKING:  # with all of HTTP, and only needed where there is a policy: see Publisher._use_policy
+    from auditspan_seal.witness.client import WitnessClient
+
 COSIGNED = "cosigned.note"
 ARCHIVED = "archive.json"
+TIMEOUT = 5.0  # seconds
 GRACE = 0.5  # seconds after the timeout of a witness within which its thread has ended
 MAX_PAUSE = 60.0  # seconds between attempts with a witness that fails
 
@@ -130,6 +134,8 @@ class Publisher:
                 f"The policy {path} lists logs, and {origin} is not one of them: it takes no checkpoint of this log.",
                 "Add a line 'log' with the content of log.vkey, or remove the others.",
             )
+        from auditspan_seal.witness.client import WitnessClient
+
         self._policy = policy
         for witness in policy.witnesses.values():
             if witness.url is None:
@@ -158,10 +164,17 @@ class Publisher:
             return
         if self._policy.satisfied(cosigned) is not None:
             _replace(self._directory / COSIGNED, str(cosigned))
-        else:
-            names = ", ".join(self._policy.cosigners(cosigned)) or "none"
+            return
+        cosigners = self._policy.cosigners(cosigned)
+        if self._policy.reached(cosigners):
             problems.append(
-                f"The checkpoint of size {checkpoint.size} is not cosigned by the policy's quorum, only by: {names}."
+                f"The policy does not take the checkpoint of size {checkpoint.size}: no key in its lines 'log' signed "
+                "it. After a rotation of the key, add a line with the new log.vkey."
+            )
+        else:
+            problems.append(
+                f"The checkpoint of size {checkpoint.size} is not cosigned by the policy's quorum, only by: "
+                f"{', '.join(cosigners) or 'none'}."
             )
 
     def _ask(self, note: Note, batch: Batch) -> list[Signature]:

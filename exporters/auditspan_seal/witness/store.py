@@ -8,7 +8,6 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
 
@@ -123,6 +122,8 @@ def store_of(place: str) -> Store | None:
     if separator:
         make = _schemes.get(scheme)
         if make is None:
+            from importlib.metadata import entry_points  # slow to import, and needed for this only
+
             for point in entry_points(group=ENTRY_POINTS, name=scheme):
                 make = point.load()
         if make is None:
