@@ -37,6 +37,9 @@ MAY_IMPORT = {
     "auditspan_seal.formats": ("auditspan_seal.errors",),
     "auditspan_seal.keys": ("auditspan_seal.errors", "auditspan_seal.formats"),
     "auditspan_seal.log": ("auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.keys"),
+    "auditspan_seal.witness": (
+        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.keys", "auditspan_seal.log",
+    ),
     "auditspan_seal.guard": (),
     "auditspan_seal.spans": ("auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.guard"),
     "auditspan_seal.ship": ("auditspan_seal.errors", "auditspan_seal.spans", "auditspan_seal.log"),

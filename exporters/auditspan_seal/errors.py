@@ -10,10 +10,14 @@
       |   + MalformedLog
       |   + MalformedTree
       |   + MalformedKeyChange
+      |   + MalformedPolicy
+      |   + MalformedMessage
       + KeyFileError           a key that cannot be used
       + SignerError            a command that does not sign as it should
       + DirectoryError         a log directory that cannot be read or written
       + SourceError            a place to read from that does not answer or cannot be understood
+      + SecondPlaceError       an archive or witness that checkpoints cannot be given to
+      |   + Contradiction      it holds something that this log does not continue
       + NotActive              auditing could not start
       + DevStackError          the development stack (auditspan.devstack) could not be had or started
 """
@@ -62,6 +66,14 @@ class MalformedKeyChange(FormatError):
     """Not a rotation or revocation of a key, or not certified by the keys it names."""
 
 
+class MalformedPolicy(FormatError):
+    """Not a policy of logs and witnesses (C2SP tlog-policy)."""
+
+
+class MalformedMessage(FormatError):
+    """Not a request to a witness, or not its answer (C2SP tlog-witness)."""
+
+
 class KeyFileError(AuditspanError):
     """A key that cannot be used: absent, unreadable, too open, of the wrong kind."""
 
@@ -76,6 +88,14 @@ class DirectoryError(AuditspanError):
 
 class SourceError(AuditspanError):
     """A place to read documents from that does not answer or cannot be understood."""
+
+
+class SecondPlaceError(AuditspanError):
+    """An archive or witness that checkpoints cannot be given to, or that does not answer as it should."""
+
+
+class Contradiction(SecondPlaceError):
+    """A second place holds a checkpoint that this log does not continue: one of the two was set back or rewritten."""
 
 
 class NotActive(AuditspanError):

@@ -28,8 +28,10 @@ type Question struct {
 	Proof     []tlog.Hash `json:"proof"`
 	Name      string      `json:"name"` // of a key to make
 	VKey      string      `json:"vkey"`
-	Text      string      `json:"text"` // of a note to sign
-	Note      []byte      `json:"note"` // base64, as it need not be UTF-8
+	Witness   string      `json:"witness"` // vkey of one, type 0x04
+	Time      uint64      `json:"time"`    // of a cosignature, seconds since the epoch
+	Text      string      `json:"text"`    // of a note to sign
+	Note      []byte      `json:"note"`    // base64, as it need not be UTF-8
 }
 
 // An Answer says whether all is well, why not, and what was asked for.
@@ -86,6 +88,10 @@ func ask(q Question) (Answer, error) {
 		return checkNote(q)
 	case "sign":
 		return sign(q)
+	case "check cosigned":
+		return checkCosigned(q)
+	case "cosign":
+		return cosign(q)
 	}
 	return Answer{}, fmt.Errorf("unknown op %q", q.Op)
 }
