@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that whoever holds a directory's lock does: sequence, keep the promise of heartbeats, deliver."""
+"""Everything that whoever holds a directory's lock does: sequence, keep the promise of heartbeats, deliver, and bring
+checkpoints to their second places."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -13,10 +15,11 @@ from auditspan_seal.errors import AuditspanError
 from auditspan_seal.log.sequencer import Sequencer
 
 HEARTBEAT = 600.0  # seconds, if AUDITSPAN_HEARTBEAT does not say otherwise
-DRAIN = 5.0  # seconds that closing waits for the Collector; what is left is delivered by the next process
+DRAIN = 5.0  # seconds that closing waits for the network; what is left is done by the next process
 DRAIN_WHEN_AWAY = 0.5  # the same, when the last attempt has failed
 
-Report = Callable[[str], None]
+Report = Callable[[str, "str | None"], None]
+"""Is told what is wrong, for people: with what, and how; None: nothing any more."""
 
 
 class Driver:
@@ -24,7 +27,7 @@ class Driver:
 
     Args:
         sequencer: holds the directory's lock; closed by :meth:`close`.
-        report: is told each problem, for people.
+        report: is told each problem.
     """
 
     def __init__(self, sequencer: Sequencer, report: Report) -> None:
@@ -34,6 +37,7 @@ class Driver:
         # A promise that is open was made by a process that died: it is kept from now on.
         self._next = time.monotonic() + (0.0 if sequencer.open else self._interval)
         self._shipping = _Shipping(sequencer, report)
+        self._places = _Places(sequencer, report)
 
     def step(self) -> int | None:
         """Put one batch of what is recorded into the log; never raises.
@@ -42,106 +46,108 @@ class Driver:
             how many entries were added; None: it could not be done, which is reported, and is to be tried again.
         """
         try:
+            before = self._sequencer.size
             added = self._sequencer.integrate()
             self._change_key()
             if self._interval and time.monotonic() >= self._next:
                 self._next = time.monotonic() + self._interval
                 self._sequencer.promise(int(self._interval))
-                self._shipping.wake()
+            self._report("signing", None)
         except AuditspanError as error:
-            self._report(str(error))
+            self._report("signing", f"records are kept but not signed: {error}")
             return None
         except Exception as error:
-            self._report(f"records are kept but not signed: {type(error).__name__}: {error}")
+            self._report("signing", f"records are kept but not signed: {type(error).__name__}: {error}")
             return None
-        if added:
+        if self._sequencer.size != before:
             self._shipping.wake()
+            self._places.wake()
         return added
 
     def _change_key(self) -> None:
         try:
-            if self._sequencer.change_key():
-                self._shipping.wake()
+            self._sequencer.change_key()
+            self._report("key", None)
         except AuditspanError as error:
-            self._report(f"the key is not changed yet: {error}")  # the current one goes on
+            self._report("key", f"the key is not changed yet: {error}")  # the current one goes on
 
     @property
     def delivered(self) -> bool:
-        """Whether everything that is in the log is delivered, or nothing is to be."""
-        return self._shipping.delivered
+        """Whether everything that is in the log is delivered and at its second places, as far as there are any."""
+        return self._shipping.done and self._places.done
 
     def close(self, timeout: float | None = None) -> None:
-        """End the promise of heartbeats, deliver as far as the Collector answers in time, and give the lock back.
+        """End the promise of heartbeats, deliver as far as others answer in time, and give the lock back.
 
         Args:
-            timeout: seconds to wait for the Collector; None: a few, and less if it is known to be away.
+            timeout: seconds to wait for the network; None: a few, and less if it is known to be away.
         """
         try:
             self._sequencer.end_promise()
-            self._shipping.drain(timeout)
         except AuditspanError as error:
-            self._report(str(error))
+            self._report("signing", str(error))
         finally:
+            for worker in (self._shipping, self._places):
+                worker.end()
+            for worker in (self._shipping, self._places):
+                worker.drain(timeout)
             self._sequencer.close()
 
 
-class _Shipping:
-    """The thread that sends; the network must not hold up the sequencer."""
+class _Worker:
+    """A thread that brings the newest of the log somewhere; the network must not hold up the sequencer."""
 
-    def __init__(self, sequencer: Sequencer, report: Report) -> None:
+    def __init__(self, sequencer: Sequencer, report: Report, name: str, active: bool) -> None:
         self._sequencer = sequencer
         self._report = report
         self._wake = threading.Event()
         self._ending = threading.Event()
         self._failures = 0
-        self._sent = -1  # tree size up to which everything is delivered
-        self._shipper: ship.Shipper | None = None
+        self._brought = -1  # tree size up to which it is done
         self._thread: threading.Thread | None = None
-        if ship.endpoint() is None:
-            return
-        try:
-            self._shipper = ship.Shipper(sequencer.directory, ship.make_exporter())
-        except AuditspanError as error:
-            report(str(error))
-            return
-        except Exception as error:  # a setting that OpenTelemetry's exporter does not take
-            report(f"nothing is delivered: {type(error).__name__}: {error}. Check OTEL_EXPORTER_OTLP_*.")
-            return
-        self._thread = threading.Thread(target=self._work, name="auditspan-ship", daemon=True)
-        self._thread.start()
+        self._active = active
+        if active:
+            self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+
+    def start(self) -> None:
+        if self._thread is not None:
+            self._thread.start()
 
     @property
-    def delivered(self) -> bool:
-        return ship.endpoint() is None or self._sent == self._sequencer.size
+    def done(self) -> bool:
+        return not self._active or self._brought == self._sequencer.size
 
     def wake(self) -> None:
         self._wake.set()
 
-    def drain(self, timeout: float | None) -> None:
-        if self._thread is None or self._shipper is None:
-            return
+    def end(self) -> None:
         self._ending.set()
         self._wake.set()
+
+    def drain(self, timeout: float | None) -> None:
+        if self._thread is None:
+            return
         if timeout is None:
-            # A Collector that is known to be away is not waited for: the log keeps what is not delivered.
+            # Who is known to be away is not waited for: the log keeps what is not delivered.
             timeout = DRAIN_WHEN_AWAY if self._failures else DRAIN
         self._thread.join(timeout)
-        self._shipper.stop()
-        self._shipper.close()
+        self.stop()
         self._thread.join(1.0)
 
-    def _work(self) -> None:
-        assert self._shipper is not None
+    def stop(self) -> None:
+        """Make :meth:`bring` return soon."""
+
+    def bring(self) -> bool:
+        """Bring all there is; tell whether it worked."""
+        raise NotImplementedError
+
+    def _loop(self) -> None:
         while True:
             ending, size = self._ending.is_set(), self._sequencer.size
-            try:
-                done = self._shipper.ship()
-            except Exception as error:
-                done = False
-                self._report(f"delivery is held up: {error}")
+            done = self.bring()
             self._failures = 0 if done else self._failures + 1
             if done:
-                self._sent = size
+                self._brought = size
             if ending:
                 return
             if done:
@@ -149,6 +155,64 @@ class _Shipping:
             else:
                 self._ending.wait(ship.backoff(self._failures))
             self._wake.clear()
+
+
+class _Shipping(_Worker):
+    """Sends the documents of the log to the Collector."""
+
+    def __init__(self, sequencer: Sequencer, report: Report) -> None:
+        self._shipper: ship.Shipper | None = None
+        try:
+            if ship.endpoint() is not None:
+                self._shipper = ship.Shipper(sequencer.directory, ship.make_exporter())
+        except AuditspanError as error:
+            report("delivery", str(error))
+        except Exception as error:  # a setting that OpenTelemetry's exporter does not take
+            report("delivery", f"nothing is delivered: {type(error).__name__}: {error}. Check OTEL_EXPORTER_OTLP_*.")
+        super().__init__(sequencer, report, "auditspan-ship", ship.endpoint() is not None)
+        if self._shipper is None:
+            self._thread = None
+        self.start()
+
+    def bring(self) -> bool:
+        assert self._shipper is not None
+        try:
+            done = self._shipper.ship()
+        except Exception as error:
+            self._report("delivery", f"delivery is held up: {error}")
+            return False
+        self._report("delivery", None)
+        return done
+
+    def stop(self) -> None:
+        if self._shipper is not None:
+            self._shipper.stop()
+            self._shipper.close()
+
+
+class _Places(_Worker):
+    """Brings the newest checkpoint to its second places."""
+
+    def __init__(self, sequencer: Sequencer, report: Report) -> None:
+        active = any(os.environ.get(name) for name in ("AUDITSPAN_ARCHIVE", "AUDITSPAN_WITNESS_POLICY"))
+        if active:
+            from auditspan_seal.witness.publisher import Publisher  # only where it is asked for
+
+            self._publisher = Publisher(sequencer.directory, sequencer.directory.origin)
+            report("second place", self._publisher.problem)
+        super().__init__(sequencer, report, "auditspan-places", active)
+        self.start()
+
+    def bring(self) -> bool:
+        newest = self._sequencer.newest
+        if newest is not None:
+            self._publisher.publish(newest)
+        self._report("second place", self._publisher.problem)
+        return self._publisher.problem is None
+
+    def stop(self) -> None:
+        with contextlib.suppress(Exception):
+            self._publisher.close()
 
 
 def _heartbeat(report: Report) -> float:
@@ -162,6 +226,7 @@ def _heartbeat(report: Report) -> float:
     except ValueError:
         pass
     report(
-        f"AUDITSPAN_HEARTBEAT is {text!r}, not 0 (none) or a number of seconds from 1 on; it is {HEARTBEAT:.0f} now."
+        "setting",
+        f"AUDITSPAN_HEARTBEAT is {text!r}, not 0 (none) or a number of seconds from 1 on; it is {HEARTBEAT:.0f} now.",
     )
     return HEARTBEAT

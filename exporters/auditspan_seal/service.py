@@ -48,7 +48,9 @@ class AuditLog:
 
     def __init__(self, path: Path, describe: Callable[[], Mapping[str, Any]] = dict, guard: Guard = OPEN) -> None:
         self.directory = open_directory(path, create=True)
-        self._maker = spans.StatementMaker(self.directory.origin, Careful(guard, self._report))
+        self._maker = spans.StatementMaker(
+            self.directory.origin, Careful(guard, lambda problem: self._report("privacy", problem))
+        )
         self._describe = describe
         self._writer = SegmentWriter(self.directory.segments)
         self._pid = os.getpid()
@@ -63,7 +65,7 @@ class AuditLog:
         self._published = 0  # of these, how many the status last written knows of
         self.lost = 0
         self._untold: list[str] = []  # of the lost ones, those that the log does not know of: why each was lost
-        self._problem: str | None = None
+        self._problems: dict[str, str] = {}  # with what → what is wrong
         self.publish_status()
         reference = weakref.ref(self)
         # After a fork the child has none of the parent's threads and must not touch the parent's files.
@@ -99,7 +101,7 @@ class AuditLog:
         except Exception as error:
             self.lost += 1
             self._untold.append(type(error.__cause__ or error).__name__)
-            self._report(f"a record was lost: {error}")
+            self._report("recording", f"a record was lost: {error}")
             return
         if self._untold:
             self._tell_of_lost()
@@ -162,7 +164,7 @@ class AuditLog:
             "updated": time.time(),
             "recorded": self.recorded,
             "lost": self.lost,
-            "problem": self._problem,
+            "problem": "; ".join(self._problems.values()) or None,
         }
         try:
             fields |= self._describe()
@@ -189,13 +191,13 @@ class AuditLog:
             try:
                 sequencer = Sequencer.acquire(self.directory)
                 if sequencer is not None:
-                    self._problem = None
+                    self._report("signing", None)
                     self._serve(sequencer)
                     return
             except AuditspanError as error:
-                self._report(f"records are kept but not signed: {error}")
+                self._report("signing", f"records are kept but not signed: {error}")
             except Exception as error:
-                self._report(f"records are kept but not signed: {type(error).__name__}: {error}")
+                self._report("signing", f"records are kept but not signed: {type(error).__name__}: {error}")
             if self._closing.is_set():
                 return  # the other process, or the next one, does it
             if self.recorded != self._published:
@@ -222,10 +224,15 @@ class AuditLog:
         finally:
             driver.close()
 
-    def _report(self, problem: str) -> None:
-        if problem != self._problem:
+    def _report(self, what: str, problem: str | None) -> None:
+        """Keep, log and show a problem with something, once; None: there is none any more."""
+        if problem == self._problems.get(what):
+            return
+        if problem is None:
+            del self._problems[what]
+        else:
             logger.error("auditspan: %s", problem)
-        self._problem = problem
+            self._problems[what] = problem
         self.publish_status()
 
     def _forked(self) -> None:
@@ -242,7 +249,7 @@ class AuditLog:
         self.recorded = self.lost = self._sequenced = self._published = 0
         self._untold = []
         self._started = time.time()
-        self._problem = None
+        self._problems = {}
 
 
 def _remove_old_statuses(folder: Path) -> None:

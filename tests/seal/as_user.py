@@ -36,7 +36,7 @@ def record(folder: Path, count: int) -> None:
     for number in range(count):
         provider.get_tracer("t").start_span(f"record {number}", attributes=audit_attributes()).end()
     provider.shutdown()
-    print(f"recorded {log.recorded}, lost {log.lost}, problem {log._problem}", flush=True)
+    print(f"recorded {log.recorded}, lost {log.lost}, problems {log._problems}", flush=True)
 
 
 def live(folder: Path, address: str) -> None:

@@ -84,7 +84,7 @@ def wait_for(directory: Path, count: int) -> None:
 def test_an_application_records_and_the_agent_signs(agent: tuple[Path, subprocess.Popen[str]]) -> None:
     directory, _ = agent
     code, said = run(APPLICATION, "record", directory, "5")
-    assert (code, said) == (0, "recorded 5, lost 0, problem None\n")
+    assert (code, said) == (0, "recorded 5, lost 0, problems {}\n")
     wait_for(directory, 6)
     report = verify_directory(open_directory(directory))
     assert (report.findings, report.records) == ([], 5)
@@ -126,7 +126,7 @@ def test_while_the_agent_is_away_records_wait_and_are_signed_by_the_next(place: 
     process.kill()
     process.communicate(timeout=30)
     code, said = run(APPLICATION, "record", directory, "3")
-    assert (code, said) == (0, "recorded 3, lost 0, problem None\n")
+    assert (code, said) == (0, "recorded 3, lost 0, problems {}\n")
     assert types(directory) == ["genesis"]
     code, said = run(AGENT, "status", directory, "--json")
     assert json.loads(said)["waiting_to_be_signed"] == 3

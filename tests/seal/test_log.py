@@ -480,6 +480,6 @@ def test_a_log_that_is_open_says_so_from_time_to_time_and_at_its_end(
     make_records(1)  # too short-lived to promise anything
     assert kinds()[-1] == "span"
     monkeypatch.setenv("AUDITSPAN_HEARTBEAT", "soon")
-    assert log._problem is None
+    assert log._problems == {}
     make_records(1)
     assert kinds().count("heartbeat") == beats

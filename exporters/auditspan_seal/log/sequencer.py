@@ -29,11 +29,13 @@ class Sequencer:
     Attributes:
         directory: the directory; its origin is another one than before if a lost log was replaced.
         open: the log promises heartbeats.
+        newest: the newest batch.
     """
 
     def __init__(self, directory: Directory, lock: int) -> None:
         self.directory = directory
         self.open = False
+        self.newest: Batch | None = None
         self._lock = lock
         self._tree = Frontier()
         self._positions: dict[str, Position] = {}
@@ -163,6 +165,7 @@ class Sequencer:
         self._positions = dict(found.last.batch.segments)
         self._intake.recall(self._positions)
         self._reopen(found.last.after)
+        self.newest = found.last.batch
         self._show(found.last.batch.note)
 
     def _reopen(self, end: reader.Cursor) -> None:
@@ -214,7 +217,7 @@ class Sequencer:
                 f"The log in {self.directory.log} could not be written: {error.strerror}.",
                 "Free disk space or repair the volume; what was recorded stays in the segments and is tried again.",
             ) from error
-        self._tree, self._positions = tree, dict(positions)
+        self._tree, self._positions, self.newest = tree, dict(positions), batch
         self._show(note)
 
     def _append(self, data: bytes) -> None:

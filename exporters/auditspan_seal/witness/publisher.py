@@ -74,10 +74,11 @@ class Publisher:
         self._witnesses: list[_Asked] = []
         place = archive or os.environ.get("AUDITSPAN_ARCHIVE")
         if place:
-            self._set_up(self._use_archive, place)
+            self._set_up(self._use_archive, place, "" if archive else "AUDITSPAN_ARCHIVE: ")
         path = policy or os.environ.get("AUDITSPAN_WITNESS_POLICY")
         if path:
-            self._set_up(lambda text: self._use_policy(text, origin), path)
+            name = "" if policy else "AUDITSPAN_WITNESS_POLICY: "
+            self._set_up(lambda text: self._use_policy(text, origin), path, name)
         self._tell([])
 
     @property
@@ -113,11 +114,11 @@ class Publisher:
 
     # -- settings ----------------------------------------------------------------------------------------------
 
-    def _set_up(self, use: Callable[[str], None], setting: str) -> None:
+    def _set_up(self, use: Callable[[str], None], setting: str, name: str = "") -> None:
         try:
             use(setting)
         except AuditspanError as error:
-            self._settings.append(str(error))
+            self._settings.append(f"{name}{error}")
         except Exception as error:  # a store of somebody else
             self._settings.append(f"The second place {setting} cannot be used: {type(error).__name__}: {error}")
 

@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    driver = Driver(sequencer, common.progress)
+    driver = Driver(sequencer, _Telling())
     deadline = time.monotonic() + options.timeout
     try:
         while not stopping.is_set():
@@ -78,6 +78,18 @@ def run(options: argparse.Namespace) -> int:
         sent = f"{state['delivered']} delivered" if ship.endpoint() else "nothing sent (no OTEL_EXPORTER_OTLP_ENDPOINT)"
         common.console().print(f"{state['sequenced']} entries signed, {sent}")
     return 0 if delivered or not options.once else _UNDELIVERED
+
+
+class _Telling:
+    """Tells each problem once."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, str | None] = {}
+
+    def __call__(self, what: str, problem: str | None) -> None:
+        if problem is not None and self._told.get(what) != problem:
+            common.progress(problem)
+        self._told[what] = problem
 
 
 def _group(name: str) -> int:
