@@ -16,13 +16,13 @@ $(STAMP): pyproject.toml instrumentation/auditspan-selfcheck.pth
 demo: $(STAMP)  ## run a real automation under audit, verify it, tamper with it
 	$(BIN)/auditspan demo
 
-demo-generate: $(STAMP)  ## write everything that is derived from the registry
+generate: $(STAMP)  ## write everything that is derived from the registry
 	$(BIN)/python -m auditspan.registry
 
 benchmark: $(STAMP)  ## measure side by side, and write docs/benchmarks.md
 	$(BIN)/python -m tests.benchmarks
 
-stack: $(STAMP)  ## the same through a real Collector and a real Elasticsearch
+demo-stack: $(STAMP)  ## the same through a real Collector and a real Elasticsearch
 	$(BIN)/auditspan demo --stack
 
 test: $(STAMP) check  ## everything: format, lint, types, all tests with the real backend

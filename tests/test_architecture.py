@@ -43,9 +43,10 @@ MAY_IMPORT = {
     "auditspan_seal.guard": (),
     "auditspan_seal.spans": ("auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.guard"),
     "auditspan_seal.ship": ("auditspan_seal.errors", "auditspan_seal.spans", "auditspan_seal.log"),
+    "auditspan_seal.driver": ("auditspan_seal.errors", "auditspan_seal.log", "auditspan_seal.ship"),
     "auditspan_seal.service": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.spans", "auditspan_seal.log",
-        "auditspan_seal.ship", "auditspan_seal.guard",
+        "auditspan_seal.driver", "auditspan_seal.guard",
     ),
     "auditspan_seal.processor": ("auditspan_seal.service",),
     "auditspan_seal.verify": (

@@ -47,7 +47,8 @@ def entries(folder: Path) -> list[dict[str, object]]:
 
 
 def assert_audited(folder: Path) -> list[dict[str, object]]:
-    found = entries(folder)
+    began, *found = entries(folder)
+    assert began["attributes"]["audit.event.type"] == "workflow.execution.started"  # type: ignore[index]
     assert len(found) == 1
     assert verify_directory(open_directory(folder)).verdict is Verdict.PASSED
     return found

@@ -9,9 +9,11 @@
       |   + MalformedStatement
       |   + MalformedLog
       |   + MalformedTree
+      |   + MalformedKeyChange
       |   + MalformedPolicy
       |   + MalformedMessage
       + KeyFileError           a key that cannot be used
+      + SignerError            a command that does not sign as it should
       + DirectoryError         a log directory that cannot be read or written
       + SourceError            a place to read from that does not answer or cannot be understood
       + SecondPlaceError       an archive or witness that checkpoints cannot be given to
@@ -60,6 +62,10 @@ class MalformedTree(FormatError):
     """Hashes that cannot belong to a tree of the given size."""
 
 
+class MalformedKeyChange(FormatError):
+    """Not a rotation or revocation of a key, or not certified by the keys it names."""
+
+
 class MalformedPolicy(FormatError):
     """Not a policy of logs and witnesses (C2SP tlog-policy)."""
 
@@ -70,6 +76,10 @@ class MalformedMessage(FormatError):
 
 class KeyFileError(AuditspanError):
     """A key that cannot be used: absent, unreadable, too open, of the wrong kind."""
+
+
+class SignerError(AuditspanError):
+    """A command that does not sign as it should: fails, hangs, or answers with something else than a signature."""
 
 
 class DirectoryError(AuditspanError):

@@ -17,10 +17,12 @@ from typing import Any
 import orjson
 from opentelemetry.sdk.trace import ReadableSpan
 
-from auditspan_seal import ship, spans
+from auditspan_seal import spans
+from auditspan_seal.driver import DRAIN, Driver
 from auditspan_seal.errors import AuditspanError
+from auditspan_seal.formats import entry
 from auditspan_seal.guard import OPEN, Careful, Guard
-from auditspan_seal.log.directory import open_directory
+from auditspan_seal.log.directory import mode_of, open_directory
 from auditspan_seal.log.segment import SegmentWriter
 from auditspan_seal.log.sequencer import BATCH_SIZE, Sequencer
 
@@ -28,8 +30,6 @@ logger = logging.getLogger("auditspan")
 
 INTERVAL = 0.2  # seconds between batches at most
 TAKEOVER = 0.5  # seconds between attempts to become the sequencer
-DRAIN_ON_CLOSE = 5.0  # seconds that closing waits for the Collector; what is left is delivered by the next process
-DRAIN_WHEN_AWAY = 0.5  # the same, when the last attempt has failed
 STATUS_KEPT = 7 * 24 * 3600.0  # seconds after which the status of a process is removed
 
 
@@ -51,6 +51,7 @@ class AuditLog:
         self._maker = spans.StatementMaker(self.directory.origin, Careful(guard, self._report))
         self._describe = describe
         self._writer = SegmentWriter(self.directory.segments)
+        self._pid = os.getpid()
         self._started = time.time()
         self._wake = threading.Event()
         self._closing = threading.Event()
@@ -61,6 +62,7 @@ class AuditLog:
         self.recorded = 0
         self._published = 0  # of these, how many the status last written knows of
         self.lost = 0
+        self._untold: list[str] = []  # of the lost ones, those that the log does not know of: why each was lost
         self._problem: str | None = None
         self.publish_status()
         reference = weakref.ref(self)
@@ -73,22 +75,46 @@ class AuditLog:
         Never raises: a record that cannot be written is counted as lost, logged and shown by ``auditspan status``.
         """
         maker = self._maker
+        self._record(lambda segment, number: maker.line(span, segment, number))
+
+    def begin(self, span: Any, attributes: Mapping[str, Any]) -> None:
+        """Record that what a span covers has begun: if the process dies before its end, the log says so.
+
+        Args:
+            span: the span, just started.
+            attributes: what the record says.
+        """
+        maker = self._maker
+        if isinstance(span, ReadableSpan):  # else it is one of another SDK, of which nothing is recorded either
+            self._record(lambda segment, number: maker.beginning(span, attributes, segment, number))
+
+    def _record(self, make: Callable[[str, int], bytes]) -> None:
+        if self._pid != os.getpid():
+            # By something that does not call Python's fork hooks: what is recorded is safe, but no thread can be
+            # relied upon here, so another process has to sign it.
+            self._forked()
+            self._closing.set()
         try:
-            self._writer.append(lambda segment, number: maker.line(span, segment, number))
+            self._writer.append(make)
         except Exception as error:
             self.lost += 1
+            self._untold.append(type(error.__cause__ or error).__name__)
             self._report(f"a record was lost: {error}")
             return
+        if self._untold:
+            self._tell_of_lost()
         self.recorded += 1
         if self._thread is None:
             self._start()
         if self.recorded % BATCH_SIZE == 0:
             self._wake.set()
 
-    def close(self, timeout: float = DRAIN_ON_CLOSE) -> None:
+    def close(self, timeout: float = DRAIN) -> None:
         """Sequence and, as far as the Collector answers in time, deliver what is recorded. Idempotent."""
         with self._start_lock:
             thread, self._thread = self._thread, None
+        if self._untold:
+            self._tell_of_lost()
         self._writer.close()  # first, so that the sequencer sees this segment as finished
         self._closing.set()
         self._wake.set()
@@ -114,6 +140,19 @@ class AuditLog:
             time.sleep(0.01)
         return True
 
+    def _tell_of_lost(self) -> None:
+        """Have the log say what could not be recorded, now that it can be."""
+        reasons, self._untold = self._untold, []
+        why = ", ".join(sorted(set(reasons)))
+        try:
+            self._writer.append(
+                lambda segment, number: entry.lost(
+                    self.directory.origin, segment, number, len(reasons), why, time.time_ns()
+                )
+            )
+        except Exception:  # it cannot be yet
+            self._untold = reasons + self._untold
+
     def publish_status(self) -> None:
         """Write what this process says about itself; never raises."""
         fields: dict[str, Any] = {
@@ -130,6 +169,7 @@ class AuditLog:
             path = self.directory.processes / f"{os.getpid()}-{int(self._started * 1000):x}.json"
             draft = path.with_suffix(f".{threading.get_ident()}")
             draft.write_bytes(orjson.dumps(fields))
+            draft.chmod(mode_of(self.directory.processes))  # where an agent signs, it must be able to read
             os.replace(draft, path)
             self._published = fields["recorded"]
         except Exception:
@@ -163,38 +203,24 @@ class AuditLog:
             self._closing.wait(TAKEOVER)
 
     def _serve(self, sequencer: Sequencer) -> None:
-        shipping = _Shipping(self)
+        driver = Driver(sequencer, self._report)
         self._sequencer = sequencer
         _remove_old_statuses(self.directory.processes)
         try:
             while True:
                 closing, recorded = self._closing.is_set(), self.recorded
-                added = self._integrate(sequencer)
+                added = driver.step()
                 if added == 0:
                     self._sequenced = recorded
-                if added:
-                    shipping.wake()
+                elif added is not None:
                     self.publish_status()
-                if closing and added == 0:
+                if closing and not added:
                     break
-                if added < BATCH_SIZE and not closing:
+                if (added or 0) < BATCH_SIZE and not closing:
                     self._wake.wait(INTERVAL)
                     self._wake.clear()
         finally:
-            self._sequencer = None
-            shipping.drain()
-            sequencer.close()
-
-    def _integrate(self, sequencer: Sequencer) -> int:
-        try:
-            added = sequencer.integrate()
-        except AuditspanError as error:
-            self._report(str(error))
-            return 0
-        except Exception as error:
-            self._report(f"records are kept but not signed: {type(error).__name__}: {error}")
-            return 0
-        return added
+            driver.close()
 
     def _report(self, problem: str) -> None:
         if problem != self._problem:
@@ -203,6 +229,7 @@ class AuditLog:
         self.publish_status()
 
     def _forked(self) -> None:
+        self._pid = os.getpid()
         self._writer.forked()
         if self._sequencer is not None:
             # The lock belongs to the open file, which the child shares: it would keep it after the parent's death.
@@ -213,64 +240,9 @@ class AuditLog:
         self._wake = threading.Event()
         self._closing = threading.Event()
         self.recorded = self.lost = self._sequenced = self._published = 0
+        self._untold = []
         self._started = time.time()
         self._problem = None
-
-
-class _Shipping:
-    """The thread that sends; the network must not hold up the sequencer."""
-
-    def __init__(self, log: AuditLog) -> None:
-        self._log = log
-        self._wake = threading.Event()
-        self._ending = threading.Event()
-        self._failures = 0
-        self._shipper: ship.Shipper | None = None
-        self._thread: threading.Thread | None = None
-        if ship.endpoint() is None:
-            return
-        try:
-            self._shipper = ship.Shipper(log.directory, ship.make_exporter())
-        except AuditspanError as error:
-            log._report(str(error))
-            return
-        except Exception as error:  # a setting that OpenTelemetry's exporter does not take
-            log._report(f"nothing is delivered: {type(error).__name__}: {error}. Check OTEL_EXPORTER_OTLP_*.")
-            return
-        self._thread = threading.Thread(target=self._work, name="auditspan-ship", daemon=True)
-        self._thread.start()
-
-    def wake(self) -> None:
-        self._wake.set()
-
-    def drain(self) -> None:
-        if self._thread is None or self._shipper is None:
-            return
-        self._ending.set()
-        self._wake.set()
-        # A Collector that is known to be away is not waited for: the log keeps what is not delivered.
-        self._thread.join(DRAIN_WHEN_AWAY if self._failures else DRAIN_ON_CLOSE)
-        self._shipper.stop()
-        self._shipper.close()
-        self._thread.join(1.0)
-
-    def _work(self) -> None:
-        assert self._shipper is not None
-        while True:
-            ending = self._ending.is_set()
-            try:
-                done = self._shipper.ship()
-            except Exception as error:
-                done = False
-                self._log._report(f"delivery is held up: {error}")
-            self._failures = 0 if done else self._failures + 1
-            if ending:
-                return
-            if done:
-                self._wake.wait()
-            else:
-                self._ending.wait(ship.backoff(self._failures))
-            self._wake.clear()
 
 
 def _remove_old_statuses(folder: Path) -> None:

@@ -66,9 +66,29 @@ class StatementMaker:
         Raises:
             MalformedStatement: it cannot be recorded.
         """
-        fields, private = self.fields(span, segment, number)
-        statement = statements.encode(fields)
-        return statement + PRIVATE_MARK + commitment.encode(private) if private else statement
+        return _line(*self.fields(span, segment, number))
+
+    def beginning(self, span: ReadableSpan, attributes: Mapping[str, Any], segment: str, number: int) -> bytes:
+        """Return the line that says that a span has begun: a record of its own, below the span, without duration.
+
+        Args:
+            span: the span, not ended.
+            attributes: what the record says.
+            segment: name of the segment file.
+            number: its running number there, from 1.
+        """
+        fields, _ = self.fields(span, segment, number)
+        fields["attributes"], private = self._attributes(attributes)
+        fields |= {
+            "span_id": os.urandom(8).hex(),
+            "parent_span_id": fields["span_id"],
+            "parent_is_remote": False,
+            "end": fields["start"],
+            "kind": "INTERNAL",
+            "events": [],
+            "links": [],
+        }
+        return _line(fields, private)
 
     def fields(self, span: ReadableSpan, segment: str, number: int) -> tuple[dict[str, Any], Private]:
         """Return the fields of the statement of a span, and the personal values that it only commits to."""
@@ -76,7 +96,7 @@ class StatementMaker:
         if context is None:
             raise MalformedStatement("A span without a context cannot be recorded.")
         guard = self._guard
-        attributes, private = self._attributes(span)
+        attributes, private = self._attributes(span.attributes)
         fields = {
             "v": statements.VERSION,
             "type": "span",
@@ -126,16 +146,14 @@ class StatementMaker:
         }
         return fields, private
 
-    def _attributes(self, span: ReadableSpan) -> tuple[dict[str, Any], Private]:
+    def _attributes(self, attributes: Mapping[str, Any] | None) -> tuple[dict[str, Any], Private]:
         private: Private = {}
-        found = statements.values(self._guard.attributes(span.attributes, "span"))
+        found = statements.values(self._guard.attributes(attributes, "span"))
         for name, form in found.items():
             if form is None or form == [] or not self._guard.personal(name):
                 continue  # of nothing there is nothing to hide; and stores drop it
             form = _personal(form)
-            salt = os.urandom(commitment.SALT_SIZE)
-            private[name] = (base64.b64encode(salt).decode(), form)
-            found[name] = {"commitment": commitment.commit(name, form, salt)}
+            found[name], private[name] = _committed(name, form)
         return found, private
 
     def _resource_of(self, resource: Resource) -> dict[str, Any]:
@@ -159,6 +177,17 @@ class StatementMaker:
             }
             self._scope = (scope, form)
         return form
+
+
+def _line(fields: Mapping[str, Any], private: Private) -> bytes:
+    statement = statements.encode(fields)
+    return statement + PRIVATE_MARK + commitment.encode(private) if private else statement
+
+
+def _committed(name: str, form: Any) -> tuple[dict[str, str], tuple[str, Any]]:
+    """Commit to a personal value; returns what stands in the statement, and what stands beside it."""
+    salt = os.urandom(commitment.SALT_SIZE)
+    return {"commitment": commitment.commit(name, form, salt)}, (base64.b64encode(salt).decode(), form)
 
 
 def _personal(form: Any) -> Any:

@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from auditspan import selfcheck
-from auditspan.capture import conformance, environ, faults, instrumentor, privacy
+from auditspan.capture import conformance, environ, faults, instrumentor, privacy, recorder
 from auditspan.capture.sampling import AuditSampler
 from auditspan_seal.errors import AuditspanError, NotActive
 from auditspan_seal.log.directory import default_path
@@ -72,6 +72,7 @@ def activate(provider: trace.TracerProvider | None = None) -> AuditLog:
     privacy.use_key(log.directory.path / "pseudonym.key")
     provider.sampler = AuditSampler(provider.sampler)
     provider.add_span_processor(AuditSpanProcessor(log))
+    recorder.on_begin(log.begin)
     faults.on_fault(log.publish_status)
     os.register_at_fork(after_in_child=_forget_counts)
     _join_parent_process()

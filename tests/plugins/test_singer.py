@@ -523,7 +523,9 @@ def test_a_tap_on_the_command_line(instrumented: Run, log_folder: Path) -> None:
         for statement in block.statements
         if statements.decode(statement)["type"] == "span"
     ]
-    stream, run = found
+    began, stream, run = found
+    assert began[schema.EVENT_TYPE] == "workflow.execution.started"
+    assert began[schema.PARENT_RECORD_ID] == run[schema.RECORD_ID]
     assert (stream[schema.TARGET_ID], stream[schema.CONNECTOR_ROWS_READ]) == ("days", 5)
     assert (run[schema.TARGET_ID], run[schema.OUTCOME]) == ("tap-days", "success")
     assert run[schema.SCRIPT_VERSION_SOURCE] == "source_hash"

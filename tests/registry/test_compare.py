@@ -20,7 +20,7 @@ def _rename(table: str, old: str, new: str) -> Edit:
     """Rename an attribute or event type, everywhere."""
 
     def edit(document: Document) -> None:
-        document[table][new] = document[table].pop(old) | {"since": "0.3.0"}
+        document[table][new] = document[table].pop(old) | {"since": "0.9.0"}
         places = [document["every_record"], document["every_log_entry"], *document["events"].values()]
         for place in places if table == "attributes" else []:
             for level in ("required", "recommended", "optional"):
@@ -63,11 +63,11 @@ def _without_removed_attribute(document: Document) -> None:
 
 
 NEW_ATTRIBUTE = {
-    "type": "string", "privacy": "internal", "since": "0.3.0", "source": "own", "brief": "New.", "example": "x",
+    "type": "string", "privacy": "internal", "since": "0.9.0", "source": "own", "brief": "New.", "example": "x",
     "ecs": "-", "ocsf": "-",
 }  # fmt: skip
 NEW_EVENT = {
-    "brief": "New.", "actions": ["READ"], "since": "0.3.0", "message": "new", "required": ["audit.rationale"],
+    "brief": "New.", "actions": ["READ"], "since": "0.9.0", "message": "new", "required": ["audit.rationale"],
     "ocsf": "-",
 }  # fmt: skip
 CONDITION = {"when": {"audit.outcome": ["failure"]}, "require": ["error.type"], "brief": "Say what failed."}
@@ -142,7 +142,7 @@ HARMLESS: list[tuple[str, str, Edit]] = [
 
 
 def _compared(
-    registry: Registry, document: Document, edit: Edit, version: str = "0.3.0"
+    registry: Registry, document: Document, edit: Edit, version: str = "0.9.0"
 ) -> tuple[list[Change], Registry]:
     document["version"] = version
     edit(document)
@@ -236,6 +236,6 @@ def test_one_attribute_in_many_event_types_is_one_change(registry: Registry, doc
 
 def test_what_was_new_in_between_may_say_so(registry: Registry, document: Document) -> None:
     edit = _set("attributes", "audit.new", NEW_ATTRIBUTE)
-    _, new = _compared(registry, document, edit, version="0.4.0")
+    _, new = _compared(registry, document, edit, version="0.10.0")
     assert {c.rule for c in compare(registry, new)} == {"attribute-added", "since-of-new"}
-    assert {c.rule for c in compare(registry, new, between=["0.3.0"])} == {"attribute-added"}
+    assert {c.rule for c in compare(registry, new, between=["0.9.0"])} == {"attribute-added"}

@@ -173,7 +173,10 @@ def test_what_ended_before_kill_9_is_in_the_log(log_folder: Path) -> None:
             )
             for w in range(2)
         ]
-        time.sleep(0.8 + round_ * 0.07)
+        for worker in workers:
+            assert worker.stdout is not None
+            ended.append(worker.stdout.readline().rstrip("\n"))  # however long the machine takes to start it
+        time.sleep(0.3 + round_ * 0.07)
         for worker in workers:
             worker.send_signal(signal.SIGKILL)
         for worker in workers:
@@ -255,7 +258,7 @@ time.sleep(20)
 def test_an_unfinished_batch_is_completed_from_the_segments(make_records: Make, log_folder: Path, cut: int) -> None:
     directory = make_records(2)
     log_file = directory.log / reader.files(directory.log)[0]
-    published = log_file.read_bytes()
+    published, checkpoint = log_file.read_bytes(), directory.checkpoint.read_bytes()
     writer = segment.SegmentWriter(directory.segments)
     writer.append(lambda name, number: _statement(directory, name, number))
     recover_after = log_file.read_bytes()
@@ -264,6 +267,7 @@ def test_an_unfinished_batch_is_completed_from_the_segments(make_records: Make, 
     whole = log_file.read_bytes()
     # The crash: a part of the last batch is on disk, its checkpoint is not; nobody saw it.
     log_file.write_bytes(whole[:-cut])
+    directory.checkpoint.write_bytes(checkpoint)
     (directory.segments / f"{writer.segment}.seg").touch()
     report = verify_directory(directory)
     assert report.verdict is Verdict.INCOMPLETE
@@ -303,16 +307,20 @@ def test_a_record_torn_by_death_becomes_a_gap_entry(make_records: Make) -> None:
 def test_a_full_disk_loses_nothing_that_was_recorded(log_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = open_directory(log_folder, create=True)
     writer = segment.SegmentWriter(directory.segments)
-    writer.append(lambda name, number: b"first")
-    path = segment.path_of(directory.segments, writer.segment)
-    write = os.write
+    write = os.pwrite
 
-    def nearly_full(descriptor: int, data: bytes) -> int:
-        if len(data) > 4:
-            return write(descriptor, data[:4])
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "write", nearly_full)
+    def nearly_full(descriptor: int, data: bytes, offset: int) -> int:
+        if len(data) > 4:
+            return write(descriptor, data[:4], offset)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    writer.append(lambda name, number: b"first")
+    path = segment.path_of(directory.segments, writer.segment)
+    monkeypatch.setattr(os, "pwrite", nearly_full)
     with pytest.raises(DirectoryError, match="No space left"):
         writer.append(lambda name, number: b"second")
     monkeypatch.undo()
@@ -320,6 +328,55 @@ def test_a_full_disk_loses_nothing_that_was_recorded(log_folder: Path, monkeypat
     writer.append(lambda name, number: b"third %d" % number)
     assert path.read_bytes() == b"first\nthird 2\n"
     writer.close()
+
+
+@pytest.mark.slow
+def test_a_disk_that_really_is_full(tmp_path: Path) -> None:
+    """A file system of 600 kB: records that do not fit are refused, the process lives, all others are there."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("only root can mount a file system of that size")
+    try:
+        writer = segment.SegmentWriter(disk)
+        kept = refused = 0
+        for number in range(900):
+            try:
+                writer.append(lambda name, at, number=number: b"%d " % number + b"x" * 1000)  # type: ignore[misc]
+                kept += 1
+            except DirectoryError as error:
+                assert "No space left" in str(error)
+                refused += 1
+        lines = segment.read_lines(segment.path_of(disk, writer.segment), 0, 1000)[0]
+        assert (len(lines), writer.number, kept + refused) == (kept, kept, 900)
+        assert kept > 500
+        assert refused > 100
+        writer.close()
+        assert segment.read_lines(segment.path_of(disk, writer.segment), 0, 1000)[0] == lines
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_record_made_while_another_is_appended_is_put_off_not_lost(tmp_path: Path) -> None:
+    writer = segment.SegmentWriter(tmp_path)
+
+    def outer(name: str, number: int) -> bytes:
+        writer.append(lambda name, number: b"inner %d" % number)  # as a finaliser or signal handler may do
+        return b"outer %d" % number
+
+    writer.append(outer)
+    assert segment.read_lines(segment.path_of(tmp_path, writer.segment), 0, 9)[0] == [b"outer 1", b"inner 2"]
+    writer.close()
+
+
+def test_lines_after_a_hole_that_a_power_cut_left_are_still_read(tmp_path: Path) -> None:
+    path = tmp_path / "0123456789abcdef.seg"
+    path.write_bytes(b"one\n" + bytes(50) + b"two\nthree\n" + bytes(100))
+    assert segment.read_lines(path, 0, 9) == ([b"one"], 4), "its writer may still be at it"
+    lines, offset = segment.read_lines(path, 4, 9, ended=True)
+    assert lines == [bytes(50) + b"two", b"three"]
+    assert segment.rest(path, offset, 1000) == b""
 
 
 def test_a_record_that_cannot_be_written_never_raises_and_is_counted(
@@ -334,3 +391,95 @@ def test_a_record_that_cannot_be_written_never_raises_and_is_counted(
     assert (log.recorded, log.lost) == (0, 1)
     assert "a record was lost" in caplog.text
     provider.shutdown()
+
+
+def test_what_could_not_be_recorded_is_told_as_soon_as_it_can_be(
+    log_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    log = AuditLog(log_folder)
+    provider.add_span_processor(AuditSpanProcessor(log))
+    tracer = provider.get_tracer("t")
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "posix_fallocate", full)
+        broken.setattr(os, "pwrite", full)
+        for number in range(3):
+            tracer.start_span(f"lost {number}", attributes=audit_attributes()).end()
+    tracer.start_span("kept", attributes=audit_attributes()).end()
+    provider.shutdown()
+    assert (log.recorded, log.lost) == (1, 3)
+    assert names(log.directory) == ["kept"]
+    (gap,) = [
+        fields
+        for block in blocks(log.directory)
+        for item in block.statements
+        if (fields := statements.decode(item))["type"] == "gap"
+    ]
+    assert (gap["records"], gap["number"], gap["reason"]) == (3, 2, "OSError")
+    assert gap["attributes"]["audit.message"] == "3 records could not be written: OSError"
+    report = verify_directory(log.directory)
+    assert [finding.code for finding in report.findings] == [Code.GAP_ENTRY]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="calls fork of the C library")
+def test_a_child_forked_behind_pythons_back_leaves_its_parents_segment_alone(log_folder: Path) -> None:
+    program = f"""
+import ctypes, os, time
+from pathlib import Path
+from opentelemetry.sdk.trace import TracerProvider
+from auditspan_seal.processor import AuditSpanProcessor
+from auditspan_seal.service import AuditLog
+provider = TracerProvider(shutdown_on_exit=False)
+log = AuditLog(Path({str(log_folder)!r}))
+provider.add_span_processor(AuditSpanProcessor(log))
+tracer = provider.get_tracer("t")
+tracer.start_span("before", attributes={audit_attributes()!r}).end()
+provider.force_flush(10_000)
+child = ctypes.PyDLL(None).fork()  # no fork hooks are called
+tracer.start_span("child" if child == 0 else "parent", attributes={audit_attributes()!r}).end()
+if child == 0:
+    assert log.flush(5)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+provider.shutdown()
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=30)
+    directory = open_directory(log_folder)
+    recover(directory)
+    assert sorted(names(directory)) == ["before", "child", "parent"]
+    entries = [statements.decode(item) for block in blocks(directory) for item in block.statements]
+    segments = {entry["name"]: entry["segment"] for entry in entries if entry["type"] == "span"}
+    assert segments["before"] == segments["parent"] != segments["child"]
+    assert verify_directory(directory).verdict is Verdict.PASSED
+
+
+@pytest.mark.slow
+def test_a_log_that_is_open_says_so_from_time_to_time_and_at_its_end(
+    log_folder: Path, make_records: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDITSPAN_HEARTBEAT", "1")
+    provider = TracerProvider(shutdown_on_exit=False)
+    log = AuditLog(log_folder)
+    provider.add_span_processor(AuditSpanProcessor(log))
+    provider.get_tracer("t").start_span("one", attributes=audit_attributes()).end()
+    time.sleep(3.5)
+    provider.shutdown()
+
+    def kinds() -> list[str]:
+        return [statements.decode(item)["type"] for block in blocks(log.directory) for item in block.statements]
+
+    assert kinds()[:2] == ["genesis", "span"]
+    assert kinds()[-1] == "close"
+    beats = kinds().count("heartbeat")
+    assert 2 <= beats <= 4
+    assert verify_directory(log.directory).verdict is Verdict.PASSED
+    make_records(1)  # too short-lived to promise anything
+    assert kinds()[-1] == "span"
+    monkeypatch.setenv("AUDITSPAN_HEARTBEAT", "soon")
+    assert log._problem is None
+    make_records(1)
+    assert kinds().count("heartbeat") == beats

@@ -15,7 +15,7 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -248,9 +248,8 @@ class _Followed:
     def ends(self) -> dict[str, int]:
         """Return where the complete lines of each segment end now, in bytes."""
         found = {}
-        for name in segment.names(self._directory.segments):
+        for name, path in segment.all_of(self._directory):
             with contextlib.suppress(FileNotFoundError):  # it was in the log to its end, and has been removed
-                path = segment.path_of(self._directory.segments, name)
                 found[name] = segment.read_lines(path, self._positions.get(name, 0), 1_000_000)[1]
         return found
 
@@ -258,7 +257,7 @@ class _Followed:
         """Tell whether the log has the segments up to these ends; it has all of one that is gone."""
         self._read()
         return all(
-            self._positions.get(name, 0) >= end or not segment.path_of(self._directory.segments, name).exists()
+            self._positions.get(name, 0) >= end or not segment.find(self._directory, name).exists()
             for name, end in ends.items()
         )
 
@@ -277,7 +276,8 @@ def _record(directory: Directory, found: Collection[Found], reason: str, actor: 
         "audit.actor.evidence": "os_user",
         "audit.rationale": reason,
     }
-    writer = SegmentWriter(directory.segments)
+    directory.control.mkdir(mode=0o700, exist_ok=True)
+    writer = SegmentWriter(directory.control, segment.CONTROL)
     try:
         writer.append(
             lambda name, number: statements.encode(
@@ -303,21 +303,42 @@ def _said(count: int) -> str:
 
 
 # -- overwriting -----------------------------------------------------------------------------------------------------
-def _overwrite_all(directory: Directory) -> None:
-    """Overwrite everything that is erased on record, wherever a line with it is."""
+def still_recorded(directory: Directory) -> list[str]:
+    """Return the segments that still hold a value that is erased on record, each as its file name.
+
+    They are of processes of other users, which only these may change; each goes when its process ends.
+    """
+    targets = _targets(directory)
+    found = []
+    for _, path in segment.all_of(directory) if targets else ():
+        with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+            if next(_hits(file, b"", targets), None) is not None:
+                found.append(path.name)
+    return found
+
+
+def _targets(directory: Directory) -> dict[bytes, set[str]]:
+    """Return what is erased on record: leaf hash of a statement → attributes whose values go."""
     erased = erased_before(directory)
     targets: dict[bytes, set[str]] = {}
     for block in reader.batches(directory.log):
         for offset, leaf in enumerate(block.batch.leaves):
             if block.batch.first + offset in erased:
                 targets[leaf] = erased[block.batch.first + offset]
+    return targets
+
+
+def _overwrite_all(directory: Directory) -> None:
+    """Overwrite everything that is erased on record, wherever a line with it is."""
+    targets = _targets(directory)
     if not targets:
         return
     for name in reader.files(directory.log):
         _overwrite(directory.log / name, ENTRY, targets)
-    for name in segment.names(directory.segments):
-        with contextlib.suppress(FileNotFoundError):  # it was in the log to its end, and has been removed
-            _overwrite(segment.path_of(directory.segments, name), b"", targets)
+    for _, path in segment.all_of(directory):
+        # Gone: it was in the log to its end. Of another user: see still_recorded.
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            _overwrite(path, b"", targets)
 
 
 def _overwrite(path: Path, prefix: bytes, targets: Mapping[bytes, set[str]]) -> None:
@@ -326,25 +347,32 @@ def _overwrite(path: Path, prefix: bytes, targets: Mapping[bytes, set[str]]) -> 
     Args:
         path: the file.
         prefix: what comes before the statement in a line.
-        targets: leaf hash of a statement → attributes whose values go.
+        targets: see :func:`_targets`.
     """
-    descriptor = os.open(path, os.O_RDWR)
+    with open(path, "rb") as file:
+        hits = list(_hits(file, prefix, targets))
+    if not hits:
+        return
+    descriptor = os.open(path, os.O_WRONLY)
     try:
-        changed = False
-        offset = 0
-        with os.fdopen(os.dup(descriptor), "rb") as file:
-            for line in file:
-                statement, mark, beside = line.rstrip(b"\n").partition(PRIVATE_MARK)
-                if mark and beside.strip(b" ") and statement.startswith(prefix):
-                    names = targets.get(leaf_hash(statement[len(prefix) :]))
-                    if names:
-                        os.pwrite(descriptor, _left(beside, names), offset + len(statement) + len(mark))
-                        changed = True
-                offset += len(line)
-        if changed:
-            os.fsync(descriptor)
+        for offset, left in hits:
+            os.pwrite(descriptor, left, offset)
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _hits(file: Iterable[bytes], prefix: bytes, targets: Mapping[bytes, set[str]]) -> Iterator[tuple[int, bytes]]:
+    """Find the private parts with a value that goes: offset in the file, and what is left of the part."""
+    offset = 0
+    for line in file:
+        statement, mark, beside = line.rstrip(b"\n").partition(PRIVATE_MARK)
+        if mark and beside.strip(b" ") and statement.startswith(prefix):
+            names = targets.get(leaf_hash(statement[len(prefix) :]))
+            left = _left(beside, names) if names else beside
+            if left != beside:
+                yield offset + len(statement) + len(mark), left
+        offset += len(line)
 
 
 def _left(beside: bytes, names: set[str]) -> bytes:

@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import socket
+import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,11 @@ class Directory:
         return self.path / "segments"
 
     @property
+    def control(self) -> Path:
+        """Folder of segments like those of processes, for what only the log's owner may say (erasure, revocation)."""
+        return self.path / "control"
+
+    @property
     def log(self) -> Path:
         """Folder of the log files."""
         return self.path / "log"
@@ -56,6 +62,16 @@ class Directory:
     def verifier_key(self) -> Path:
         """The public key, to be copied to whoever verifies."""
         return self.path / "log.vkey"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The newest published checkpoint, a signed note (the name is that of C2SP tlog-tiles)."""
+        return self.path / "checkpoint"
+
+    @property
+    def predecessor(self) -> Path:
+        """The last checkpoint of the log that the next one in this directory replaces; a signed note."""
+        return self.path / "predecessor"
 
     @property
     def delivery(self) -> Path:
@@ -110,13 +126,101 @@ def open_directory(path: Path, *, create: bool = False) -> Directory:
     return Directory(path, origin)
 
 
+def rename_log(directory: Directory) -> Directory:
+    """Give the log that begins in this directory a new origin: the one it had is that of a log that is lost."""
+    origin = _new_origin()
+    write_whole(directory.path / "origin", f"{origin}\n".encode(), mode_of(directory.path))
+    return Directory(directory.path, origin)
+
+
+_SHARED = stat.S_ISGID | stat.S_IXGRP
+
+
+def mode_of(folder: Path) -> int:
+    """Return the mode for a new file in a folder: readable by the group if :func:`share` has opened it to that."""
+    return 0o640 if folder.stat().st_mode & _SHARED == _SHARED else 0o600
+
+
+def share(directory: Directory, group: int) -> None:
+    """Let the processes of a group record into the directory, and no more: only its owner signs, or reads the key.
+
+    Args:
+        directory: the directory; this process is of the user who owns it.
+        group: ID of the group.
+
+    Raises:
+        DirectoryError: this user may not give it to the group.
+    """
+    # The set-group-ID bit gives new files to the group; the sticky bit keeps others from removing them.
+    modes = {
+        directory.path: 0o2750,
+        directory.segments: 0o3770,
+        directory.processes: 0o3770,
+        directory.control: 0o700,
+        directory.log: 0o700,
+    }
+    secret = directory.path / "pseudonym.key"  # all processes need it, and none of them may make it there
+    try:
+        for folder, mode in modes.items():
+            folder.mkdir(mode=0o700, exist_ok=True)
+            if mode != 0o700:
+                os.chown(folder, -1, group)
+            os.chmod(folder, mode)
+        if not secret.exists():
+            write_whole(secret, secrets.token_hex(32).encode())
+        for path in (directory.path / "origin", secret):
+            os.chown(path, -1, group)
+            os.chmod(path, 0o640)
+    except OSError as error:
+        raise DirectoryError(
+            f"The directory {directory.path} cannot be shared with the group {group}: {error.strerror}.",
+            "Run the agent as the user who owns the directory, and make that user a member of the group.",
+        ) from None
+
+
+def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Write a file so that at any moment it is there as a whole or not at all, and survives a power cut.
+
+    Raises:
+        OSError: it cannot be written; what was there before still is.
+    """
+    draft = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), mode)  # whatever the umask is
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(draft, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Have what was created, renamed or removed in a folder survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _create(path: Path, origin_file: Path) -> None:
-    for folder in (path, path / "segments", path / "log", path / "processes"):
+    for folder in (path, path / "segments", path / "control", path / "log", path / "processes"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname()) or "localhost"
     # Many processes may start at once: the one whose link is first names the log.
     draft = path / f".origin-{secrets.token_hex(8)}"
-    draft.write_text(f"{host}/auditspan/{secrets.token_hex(8)}\n", encoding="utf-8")
+    write_whole(draft, f"{_new_origin()}\n".encode())
     with contextlib.suppress(FileExistsError):
         os.link(draft, origin_file)
     draft.unlink()
+    sync_folder(path)
+
+
+def _new_origin() -> str:
+    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname()) or "localhost"
+    return f"{host}/auditspan/{secrets.token_hex(8)}"

@@ -16,24 +16,41 @@ from collections.abc import Callable
 from pathlib import Path
 
 from auditspan_seal.errors import DirectoryError
+from auditspan_seal.log.directory import Directory, mode_of
+from auditspan_seal.log.window import Appender
 
 SUFFIX = ".seg"
 ROLL_SIZE = 64 * 1024 * 1024  # bytes; a full segment is closed so that its space can be freed
+CONTROL = "control-"
+"""What the names of segments begin with that only the owner of the log may write."""
 
 
 class SegmentWriter:
-    """Appends statements for this process. Safe for threads; after a fork the child writes to a file of its own."""
+    """Appends statements for this process. Safe for threads; after a fork the child writes to a file of its own.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: where segments are.
+        prefix: what the names of its segments begin with.
+    """
+
+    def __init__(self, folder: Path, prefix: str = "") -> None:
         self._folder = folder
-        self._lock = threading.Lock()
-        self._descriptor = -1
-        self._size = 0
+        self._prefix = prefix
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._busy = False
+        self._later: list[Callable[[str, int], bytes]] = []
+        self._file: Appender | None = None
+        self._process = secrets.token_hex(8)
+        self._count = 0
         self.segment = ""
         self.number = 0
 
     def append(self, make: Callable[[str, int], bytes]) -> None:
         """Append one statement; when this returns, it survives the death of the process.
+
+        Called while this thread is appending already (by a signal handler, or something that is collected just then),
+        it is put off until that is done.
 
         Args:
             make: returns the statement for a segment name and a running number (1 for the first of the segment).
@@ -41,52 +58,64 @@ class SegmentWriter:
         Raises:
             DirectoryError: it could not be written; nothing half-written is left.
         """
+        if self._pid != os.getpid():
+            self.forked()  # by something that does not call Python's fork hooks
         with self._lock:
+            if self._busy:
+                self._later.append(make)
+                return
+            self._busy = True
             try:
-                if self._descriptor < 0 or self._size >= ROLL_SIZE:
-                    self._open()
-                line = make(self.segment, self.number + 1) + b"\n"
-                self._write(line)
+                self._append(make)
+                while self._later:
+                    self._append(self._later.pop(0))
             except OSError as error:
                 raise DirectoryError(
                     f"A record could not be written to {self._folder}: {error.strerror}.",
                     "Free disk space or repair the volume; what was recorded before is safe.",
                 ) from error
-            self._size += len(line)
-            self.number += 1
+            finally:
+                self._busy = False
 
-    def _open(self) -> None:
-        self.close()
-        self.segment = secrets.token_hex(8)
-        path = self._folder / f"{self.segment}{SUFFIX}"
+    def _append(self, make: Callable[[str, int], bytes]) -> None:
+        file = self._file
+        if file is None or file.size >= ROLL_SIZE:
+            file = self._open()
+        file.append(make(self.segment, self.number + 1) + b"\n")
+        self.number += 1
+
+    def _open(self) -> Appender:
+        name = f"{self._prefix}{self._process}{f'-{self._count}' if self._count else ''}"
+        path = self._folder / f"{name}{SUFFIX}"
         # Written under another name until it is locked, so that nobody takes it for abandoned.
         draft = path.with_suffix(".new")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        mode = mode_of(self._folder)
+        descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+        os.fchmod(descriptor, mode)  # whatever the umask is: where an agent signs, it must be able to read
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.rename(draft, path)
-        self._descriptor, self._size, self.number = descriptor, 0, 0
-
-    def _write(self, line: bytes) -> None:
-        written = 0
-        try:
-            while written < len(line):  # a nearly full disk writes a part first and fails after that
-                written += os.write(self._descriptor, line[written:])
-        except OSError:
-            # A torn line would glue to the next record.
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, self._size)
-            raise
+        self.close()  # only now: as long as a process lives, one of its segments is locked
+        self._count += 1
+        self.segment, self.number = name, 0
+        self._file = Appender(descriptor)
+        return self._file
 
     def close(self) -> None:
         """Close the current segment; the next append begins a new one."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def forked(self) -> None:
         """Leave the parent's segment to the parent: called in the child after a fork."""
-        self._lock = threading.Lock()
-        self.close()
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._busy = False
+        self._later = []
+        self._process, self._count = secrets.token_hex(8), 0
+        if self._file is not None:
+            self._file.abandon()
+            self._file = None
 
 
 def names(folder: Path) -> list[str]:
@@ -105,13 +134,38 @@ def path_of(folder: Path, name: str) -> Path:
     return folder / f"{name}{SUFFIX}"
 
 
-def read_lines(path: Path, offset: int, limit: int) -> tuple[list[bytes], int]:
+def process_of(name: str) -> str:
+    """Return what the names of all segments of a process begin with."""
+    return name.partition("-")[0]
+
+
+def all_of(directory: Directory) -> list[tuple[str, Path]]:
+    """Return the segments of a directory with their files: those of its owner first, then those of processes.
+
+    A process that gives its segment a name of the owner's kind does not become the owner: it is listed by its folder.
+    """
+    control = [(name, path_of(directory.control, name)) for name in names(directory.control)]
+    return [(name, path) for name, path in control if name.startswith(CONTROL)] + [
+        (f"segments/{name}" if name.startswith(CONTROL) else name, path_of(directory.segments, name))
+        for name in names(directory.segments)
+    ]
+
+
+def find(directory: Directory, name: str) -> Path:
+    """Return the file of a segment that :func:`all_of` has listed under a name."""
+    if name.startswith(CONTROL):
+        return path_of(directory.control, name)
+    return path_of(directory.segments, name.removeprefix("segments/"))
+
+
+def read_lines(path: Path, offset: int, limit: int, *, ended: bool = False) -> tuple[list[bytes], int]:
     """Read up to `limit` complete lines.
 
     Args:
         path: the segment.
         offset: bytes to skip.
         limit: lines to return at most.
+        ended: nobody writes to it any more: a line with zeros in it will not become whole, and is returned, too.
 
     Returns:
         The lines without LF, and the offset after the last of them.
@@ -120,12 +174,21 @@ def read_lines(path: Path, offset: int, limit: int) -> tuple[list[bytes], int]:
     with open(path, "rb") as file:
         file.seek(offset)
         while len(lines) < limit:
+            if not ended and file.peek(1)[:1] == b"\0":
+                break  # reserved and not written; not to be read through
             line = file.readline()
-            if not line.endswith(b"\n"):
+            if not line.endswith(b"\n") or (not ended and b"\0" in line):
                 break
             lines.append(line[:-1])
             offset += len(line)
     return lines, offset
+
+
+def rest(path: Path, offset: int, limit: int) -> bytes:
+    """Return what stands after `offset`, up to `limit` bytes, without the zeros of space that was reserved."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        return file.read(limit).rstrip(b"\0")
 
 
 def waiting(path: Path, offset: int) -> int:

@@ -157,6 +157,7 @@ class _Log:
         self._roots: dict[int, bytes] = {0: Frontier().root()}
         self._tree = Frontier()
         self._erased: Erased = {}
+        self._origins = {origin}
         self._unproven: list[tuple[int, int]] = []
         readable = [item for item in items if item.batch is not None]
         for item in items:
@@ -219,7 +220,10 @@ class _Log:
                 if fields.get("number"):
                     streams[str(fields["segment"])].add(int(fields["number"]))
                 self._entry_finding(Code.GAP_ENTRY, f"Something was lost here: {fields.get('reason')}", index, item)
-            if fields.get("origin") != self.origin:
+            if index == 0 and isinstance(predecessor := fields.get("predecessor"), dict):
+                # A process that began with the log that this one replaces may still have recorded under its name.
+                self._origins.add(str(predecessor.get("origin")))
+            if fields.get("origin") not in self._origins:
                 self._entry_finding(
                     Code.STATEMENT_ALTERED, f"The statement is of another log, {fields.get('origin')}.", index, item
                 )

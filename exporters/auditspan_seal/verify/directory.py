@@ -81,8 +81,7 @@ def _check_delivery(directory: Directory, size: int, findings: list[Finding]) ->
 
 def _check_segments(directory: Directory, positions: dict[str, int], findings: list[Finding]) -> None:
     waiting = 0
-    for name in segment.names(directory.segments):
-        path = segment.path_of(directory.segments, name)
+    for name, path in segment.all_of(directory):
         offset = positions.get(name, 0)
         try:
             length = path.stat().st_size

@@ -21,9 +21,22 @@ from auditspan.capture.actor import Actor, person_behind, with_person
 from auditspan.capture.policy import policy
 from auditspan.capture.run import Run
 from auditspan.capture.version import ScriptVersion
-from auditspan.schema import Details
+from auditspan.schema import Details, rules
+from auditspan.schema.events import WorkflowFinished, WorkflowStarted
 
 Value = Any  # what OpenTelemetry accepts as an attribute value
+
+Begun = Callable[[trace.Span, Mapping[str, Value]], None]
+_begun: list[Begun] = []
+
+
+def on_begin(call: Begun) -> None:
+    """Have `call` called at the beginning of each run and of each part of one: what dies in the middle was begun.
+
+    Args:
+        call: gets the span and the attributes of a record of type ``workflow.execution.started``.
+    """
+    _begun.append(call)
 
 
 @dataclass(frozen=True)
@@ -186,6 +199,11 @@ class Recorder:
         span = self._tracer.start_span(
             name, context=context, kind=event.kind, attributes=attributes, links=list(event.links)
         )
+        if _begun and (opens is not None or isinstance(event.details, WorkflowFinished)):
+            with faults.contained("recorder: the beginning of a run"):
+                said = _beginning(attributes)
+                for call in _begun:
+                    call(span, said)
         inside = runs.with_ancestor(record_id, trace.set_span_in_context(span, runs.enter(run, context)))
         person = actor if actor.type is schema.ActorType.USER else actor.behalf
         if event.person is not None or person is not None:
@@ -203,6 +221,21 @@ class Recorder:
                 record.finish(schema.Outcome.FAILURE, error)
                 raise
         record.finish(schema.Outcome.SUCCESS)
+
+
+def _beginning(attributes: Mapping[str, Value]) -> dict[str, Value]:
+    """Return what a record says that a run has begun, from what is known of it then."""
+    known = rules.KNOWN[WorkflowStarted.TYPE.value]
+    found = {name: value for name, value in attributes.items() if name in known or name not in rules.TYPES}
+    found |= {
+        schema.RECORD_ID: str(uuid.uuid4()),
+        schema.PARENT_RECORD_ID: attributes[schema.RECORD_ID],
+        schema.OUTCOME: schema.Outcome.SUCCESS.value,
+        **WorkflowStarted().attributes(),
+    }
+    hidden = policy().personal & found.keys()
+    found[schema.MESSAGE] = schema.message_of(found | dict.fromkeys(hidden, schema.WITHHELD) if hidden else found)
+    return found
 
 
 @contextmanager

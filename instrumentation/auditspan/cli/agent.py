@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import grp
 import signal
 import threading
 import time
@@ -11,8 +12,9 @@ from pathlib import Path
 
 from auditspan.cli import common, status
 from auditspan_seal import ship
+from auditspan_seal.driver import Driver
 from auditspan_seal.errors import DirectoryError
-from auditspan_seal.log.directory import default_path, open_directory
+from auditspan_seal.log.directory import default_path, open_directory, share
 from auditspan_seal.log.sequencer import Sequencer
 
 _UNDELIVERED = 3
@@ -32,6 +34,11 @@ def register(verbs: common.Verbs) -> None:
     parser.add_argument(
         "directory", nargs="?", type=Path, help="log directory (default: AUDITSPAN_DIR, else the state directory)"
     )
+    parser.add_argument(
+        "--group",
+        metavar="NAME",
+        help="let the processes of this group record into the directory, but neither read the key nor sign nor erase",
+    )
     parser.add_argument("--once", action="store_true", help="stop when everything is signed and delivered")
     parser.add_argument(
         "--timeout", type=float, default=60.0, metavar="SECONDS", help="with --once: give up after this (default: 60)"
@@ -41,6 +48,8 @@ def register(verbs: common.Verbs) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the verb."""
     directory = open_directory(options.directory or default_path(), create=not options.once)
+    if options.group:
+        share(directory, _group(options.group))
     sequencer = Sequencer.acquire(directory)
     if sequencer is None:
         raise DirectoryError(
@@ -50,33 +59,18 @@ def run(options: argparse.Namespace) -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    shipper = ship.Shipper(directory, ship.make_exporter()) if ship.endpoint() else None
+    driver = Driver(sequencer, common.progress)
     deadline = time.monotonic() + options.timeout
-    failures, next_try, delivered = 0, 0.0, shipper is None
     try:
         while not stopping.is_set():
-            added = sequencer.integrate()
-            if added:
-                delivered = shipper is None
+            if driver.step():
                 continue
-            if shipper is not None and not delivered and time.monotonic() >= next_try:
-                delivered = shipper.ship()
-                failures = 0 if delivered else failures + 1
-                next_try = time.monotonic() + (0.0 if delivered else ship.backoff(failures))
-            if options.once and (delivered or time.monotonic() >= deadline):
+            if options.once and (driver.delivered or time.monotonic() >= deadline):
                 break
             stopping.wait(_POLL)
-            if (
-                not options.once
-                and shipper is not None
-                and sequencer.size != ship.Delivery.load(directory.delivery).size
-            ):
-                delivered = False
     finally:
-        if shipper is not None:
-            shipper.stop()
-            shipper.close()
-        sequencer.close()
+        driver.close(max(0.0, deadline - time.monotonic()) if options.once else None)
+    delivered = driver.delivered
     state = status.gather(directory)
     if options.json:
         common.print_json(state)
@@ -84,3 +78,10 @@ def run(options: argparse.Namespace) -> int:
         sent = f"{state['delivered']} delivered" if ship.endpoint() else "nothing sent (no OTEL_EXPORTER_OTLP_ENDPOINT)"
         common.console().print(f"{state['sequenced']} entries signed, {sent}")
     return 0 if delivered or not options.once else _UNDELIVERED
+
+
+def _group(name: str) -> int:
+    try:
+        return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise DirectoryError(f"There is no group {name!r} on this machine.", "Make it, or give another one.") from None

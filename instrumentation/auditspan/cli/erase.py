@@ -81,6 +81,11 @@ def run(options: argparse.Namespace) -> int:
         return _show(found, {"dry_run": True}, options, 0 if found else 2)
     found = disk.erase(directory, wanted, options.reason, _who(), common.progress)
     delivered, left = _deliver(directory)
+    if segments := disk.still_recorded(directory):
+        left.append(
+            f"{len(segments)} segments of running processes of other users still hold a value ({segments[0]} …): "
+            "they go when those processes end. Run the command again then."
+        )
     result: dict[str, Any] = {"dry_run": False, "delivered": delivered}
     if options.elasticsearch:
         try:

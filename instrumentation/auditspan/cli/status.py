@@ -53,9 +53,9 @@ def gather(directory: Directory) -> dict[str, Any]:
     for block in reader.batches(directory.log):
         sequenced, checkpoints, positions = block.batch.size, checkpoints + 1, block.batch.segments
     waiting = 0
-    for name in segment.names(directory.segments):
+    for name, path in segment.all_of(directory):
         at = positions.get(name)
-        waiting += segment.waiting(segment.path_of(directory.segments, name), at.offset if at else 0)
+        waiting += segment.waiting(path, at.offset if at else 0)
     delivery = Delivery.load(directory.delivery)
     processes = _processes(directory)
     faults: dict[str, int] = {}

@@ -98,13 +98,26 @@ def by_run(records: Iterable[Record]) -> dict[str, list[Record]]:
     runs: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         runs[record.get(schema.RUN_ID)].append(record)
-    for found in runs.values():
-        found.sort(key=lambda record: (record.start, -record.end))
+    for run_id, found in runs.items():
+        # The beginning of what has come to its end says nothing new.
+        ended = {record.get(schema.RECORD_ID) for record in found}
+        left = [
+            record
+            for record in found
+            if record.get(schema.EVENT_TYPE) != schema.EventType.WORKFLOW_STARTED.value
+            or record.get(schema.PARENT_RECORD_ID) not in ended
+        ]
+        runs[run_id] = sorted(left, key=lambda record: (record.start, -record.end))
     return dict(sorted(runs.items(), key=lambda item: item[1][0].start))
 
 
 def outcome_of(records: list[Record]) -> str:
-    """Return how a run ended: failure if any of its records failed."""
+    """Return how a run ended: failure if any of its records failed; interrupted, or running, if it has no end."""
+    kinds = {record.get(schema.EVENT_TYPE) for record in records}
+    if schema.EventType.WORKFLOW_INTERRUPTED.value in kinds:
+        return "interrupted"
+    if schema.EventType.WORKFLOW_STARTED.value in kinds:
+        return "running"
     outcomes = {record.get(schema.OUTCOME) for record in records}
     return next((name for name in ("failure", "unknown") if name in outcomes), "success")
 

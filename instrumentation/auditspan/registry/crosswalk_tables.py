@@ -43,12 +43,15 @@ ECS_EVENTS: Final[dict[str, tuple[str | None, dict[str, str]]]] = {
     "log.started": (None, {ANY: "info"}),
     "log.gap": (None, {ANY: "info"}),
     "log.erasure": (None, {ANY: "info"}),
+    "log.heartbeat": (None, {ANY: "info"}),
+    "log.closed": (None, {ANY: "end"}),
+    "log.key.change": ("configuration", {ANY: "change"}),
 }
 """Event type → ECS ``event.category``, and verb → ``event.type``. ``event.kind`` is ``event`` for all of them."""
 
 OCSF_ACTIVITIES: Final[dict[int, dict[str, int]]] = {
     1006: {"Start": 6},
-    1008: {"Start": 6},
+    1008: {"Start": 6, "Stop": 7},
     3004: {"Create": 1, "Update": 3, "Delete": 4},
     3007: {"Assign Privileges": 14, "Remove Privileges": 15},
     6001: {"Import": 6, "Export": 7},

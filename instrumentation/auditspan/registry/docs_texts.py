@@ -94,6 +94,9 @@ MEET: Final[dict[str, str]] = {
     "log.started": "once in each log, as its first entry.",
     "log.gap": "when the log itself finds that a record is torn, unreadable or was never written.",
     "log.erasure": "after `auditspan erase`.",
+    "log.heartbeat": "every ten minutes (`AUDITSPAN_HEARTBEAT`) as long as something signs the log.",
+    "log.closed": "when the process that signs ends in good order and heartbeats were promised.",
+    "log.key.change": "after `auditspan keys rotate` and `auditspan keys revoke`.",
 }
 """Event type → "You meet it …"."""
 

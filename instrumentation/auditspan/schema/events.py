@@ -267,10 +267,12 @@ class WorkflowInterrupted(Details):
         task_run_id: (recommended) This run of it.
         task_trigger_rule: (optional) The task's own rule, where another rule started the run.
         task_scheduled_time: (optional) When it was due.
+        connector_name: (optional) The connector.
+        connector_version: (optional) Its version.
     """
 
     TYPE: ClassVar[EventType] = EventType.WORKFLOW_INTERRUPTED
-    NAMES: ClassVar[dict[str, str]] = {"run_reason": names.RUN_REASON, "task_name": names.TASK_NAME, "task_run_id": names.TASK_RUN_ID, "task_trigger_rule": names.TASK_TRIGGER_RULE, "task_scheduled_time": names.TASK_SCHEDULED_TIME}
+    NAMES: ClassVar[dict[str, str]] = {"run_reason": names.RUN_REASON, "task_name": names.TASK_NAME, "task_run_id": names.TASK_RUN_ID, "task_trigger_rule": names.TASK_TRIGGER_RULE, "task_scheduled_time": names.TASK_SCHEDULED_TIME, "connector_name": names.CONNECTOR_NAME, "connector_version": names.CONNECTOR_VERSION}
 
     run_reason: str
     action: str = "INTERRUPT"
@@ -278,6 +280,8 @@ class WorkflowInterrupted(Details):
     task_run_id: str | None = None
     task_trigger_rule: str | None = None
     task_scheduled_time: str | None = None
+    connector_name: str | None = None
+    connector_version: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-SCHEMA_VERSION: Final = "0.2.0"
+SCHEMA_VERSION: Final = "0.3.0"
 
 RECORD_ID: Final = "audit.record.id"
 """Identity of the record, made once and stable over every retry of its delivery. What makes a span an audit span."""
@@ -274,8 +274,11 @@ class EventType(str, Enum):
     DATA_UPDATE = "data.update"
     DATA_WRITE = "data.write"
     KEY_CHANGE = "key.change"
+    LOG_CLOSED = "log.closed"
     LOG_ERASURE = "log.erasure"
     LOG_GAP = "log.gap"
+    LOG_HEARTBEAT = "log.heartbeat"
+    LOG_KEY_CHANGE = "log.key.change"
     LOG_STARTED = "log.started"
     PACKAGE_INSTALL = "package.install"
     PERMISSION_CHANGE = "permission.change"

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What comes into the log: complete lines of segments that are what they claim to be; for all else a gap entry."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Collection, Mapping
+
+from auditspan_seal.errors import FormatError
+from auditspan_seal.formats import entry
+from auditspan_seal.formats import statement as statements
+from auditspan_seal.formats.batch import PRIVATE_MARK, Position
+from auditspan_seal.log import interrupted, segment
+from auditspan_seal.log.directory import Directory, write_whole
+from auditspan_seal.log.window import LARGEST_WINDOW
+
+OF_PROCESS = ("span", "gap")
+"""Types of entries that a process may put into its segment: what happened, and that something was lost."""
+OF_OWNER = (*OF_PROCESS, "erasure", "revocation")
+"""The same for the owner of the log."""
+
+
+class Intake:
+    """Reads the segments of a directory.
+
+    Args:
+        directory: the directory.
+        origins: origins that a statement may name: that of the log, and of those that it replaces.
+    """
+
+    def __init__(self, directory: Directory, origins: Collection[str]) -> None:
+        self._directory = directory
+        self._origins = origins
+        self._runs = interrupted.OpenRuns()
+        self._told = False
+
+    def collect(self, positions: Mapping[str, Position], limit: int) -> tuple[list[bytes], dict[str, Position]]:
+        """Read what is recorded and not in the log yet.
+
+        Args:
+            positions: how far each segment is in the log.
+            limit: entries at most.
+
+        Returns:
+            the lines, and how far each segment is with them in the log.
+        """
+        entries: list[bytes] = []
+        after = dict(positions)
+        for name, path in segment.all_of(self._directory):
+            if len(entries) >= limit:
+                break
+            at = after.get(name, Position(0, 0))
+            with contextlib.suppress(FileNotFoundError):
+                room = limit - len(entries)
+                lines, offset = segment.read_lines(path, at.offset, room)
+                if not lines and path.stat().st_size > offset and not segment.has_writer(path):
+                    lines, offset = segment.read_lines(path, at.offset, room, ended=True)
+                    if not lines and (torn := segment.rest(path, offset, statements.MAX_SIZE)):
+                        entries.append(self._gap(name, 0, torn, "The process died while it wrote this record."))
+                        after[name] = Position(offset + len(torn), at.number)
+                if lines:
+                    entries += [self._checked(name, at.number + i, line) for i, line in enumerate(lines, 1)]
+                    after[name] = Position(offset, at.number + len(lines))
+        return entries, after
+
+    def finished(self, positions: Mapping[str, Position]) -> tuple[list[str], bool]:
+        """Remove the segments that are in the log to their end and will not grow: their writer is gone.
+
+        Returns:
+            their names; and whether something was recorded because of it: that runs were interrupted.
+        """
+        gone = []
+        self._told = False
+        for name, at in positions.items():
+            path = segment.find(self._directory, name)
+            try:
+                # The order matters: first the writer is seen to be gone, then that it left nothing more.
+                if segment.has_writer(path) or segment.rest(path, at.offset, LARGEST_WINDOW):
+                    continue
+                if self._is_needed(name, positions):
+                    continue
+                path.unlink()
+                gone.append(name)
+            except FileNotFoundError:
+                gone.append(name)
+        return gone, self._told
+
+    def recall(self, positions: Mapping[str, Position]) -> None:
+        """Find out what has begun and not ended in the segments that another process has sequenced up to here."""
+        for name, at in positions.items():
+            if not name.startswith(segment.CONTROL):
+                with contextlib.suppress(FileNotFoundError):
+                    self._runs.see_again(name, segment.find(self._directory, name), at.offset)
+
+    def _is_needed(self, name: str, positions: Mapping[str, Position]) -> bool:
+        """Tell whether a segment that is done is needed to know, or not to say twice, what was interrupted."""
+        folder = self._directory.segments
+        if name.startswith(segment.CONTROL):
+            process = name.removeprefix(segment.CONTROL)
+            return any(segment.process_of(other) == process for other in segment.names(folder))
+        if not self._runs.begun_in(name):
+            return False
+        process = segment.process_of(name)
+        for other in segment.names(folder):
+            if segment.process_of(other) == process:
+                path = segment.path_of(folder, other)
+                at = positions.get(other, Position(0, 0))
+                if segment.has_writer(path) or segment.rest(path, at.offset, LARGEST_WINDOW):
+                    return True  # it lives, or may have said the end
+        self._say_interrupted(process, positions)
+        return False
+
+    def _say_interrupted(self, process: str, positions: Mapping[str, Position]) -> None:
+        name = f"{segment.CONTROL}{process}"
+        path = segment.path_of(self._directory.control, name)
+        if name not in positions and not path.exists():
+            self._directory.control.mkdir(mode=0o700, exist_ok=True)
+            self._told = True
+            write_whole(path, b"".join(interrupted.lines(self._runs.of(process), name, time.time_ns())))
+        self._runs.forget(process)
+
+    def _checked(self, name: str, number: int, line: bytes) -> bytes:
+        """Return the line if it may be an entry; else one that says that something there was lost."""
+        try:
+            fields = statements.decode(line.partition(PRIVATE_MARK)[0])
+        except FormatError as error:
+            return self._gap(name, number, line, error.what)
+        allowed = OF_OWNER if name.startswith(segment.CONTROL) else OF_PROCESS
+        if fields["type"] not in allowed:
+            return self._gap(name, number, line, "An entry of this type is not to be written by a process.")
+        if fields["type"] == "revocation":
+            return line  # its certificate says whose it is; the same bytes are kept as a file
+        if fields.get("segment") != name or fields.get("number") != number:
+            return self._gap(name, number, line, "The record says that it stands in another place.")
+        if fields.get("origin") not in self._origins:
+            return self._gap(name, number, line, "The record says that it is of another log.")
+        if not name.startswith(segment.CONTROL):
+            self._runs.see(name, fields, line)
+        return line
+
+    def _gap(self, name: str, number: int, lost: bytes, reason: str) -> bytes:
+        return entry.gap(self._directory.origin, name, number, lost, reason, time.time_ns())

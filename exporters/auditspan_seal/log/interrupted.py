@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs that began and never ended: when their process is gone, the log says that they were interrupted.
+
+A process records the beginning of a run as a record of its own. Whoever sequences its segments knows what is open;
+once the process is gone and everything it recorded is in the log, a record *interrupted* is written for each. These
+go into a segment of the log's owner that is named after the process, before the segments of the process are removed:
+so they are written once, wherever a crash comes.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from auditspan_seal.errors import FormatError
+from auditspan_seal.formats import commitment
+from auditspan_seal.formats import statement as statements
+from auditspan_seal.formats.batch import PRIVATE_MARK
+from auditspan_seal.log import segment
+
+STARTED = "workflow.execution.started"
+INTERRUPTED = "workflow.execution.interrupted"
+REASON = "its process ended before it did"
+_MARK = f'"{STARTED}"'.encode()
+
+
+@dataclass(frozen=True)
+class _Begun:
+    segment: str
+    line: bytes
+
+
+class OpenRuns:
+    """What has begun and not ended yet, by process."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, _Begun] = {}  # ID of the span that is to end → where it began
+
+    def see(self, name: str, fields: Mapping[str, Any], line: bytes) -> None:
+        """Look at a record that comes into the log.
+
+        Args:
+            name: its segment.
+            fields: its statement, decoded.
+            line: the line, with its private part.
+        """
+        self._open.pop(str(fields.get("span_id")), None)
+        attributes = fields.get("attributes")
+        if isinstance(attributes, dict) and attributes.get("audit.event.type") == STARTED:
+            self._open[str(fields.get("parent_span_id"))] = _Begun(name, line)
+
+    def see_again(self, name: str, path: Path, end: int) -> None:
+        """Look once more at what of a segment came into the log before this process sequenced it.
+
+        Args:
+            name: the segment.
+            path: its file.
+            end: how far it is in the log, in bytes.
+        """
+        at = 0
+        with open(path, "rb") as file:
+            for line in file:
+                at += len(line)
+                if at > end:
+                    return
+                if _MARK in line or any(span.encode() in line for span in self._open):
+                    try:
+                        fields = statements.decode(line.rstrip(b"\n").partition(PRIVATE_MARK)[0])
+                    except FormatError:
+                        continue
+                    self.see(name, fields, line.rstrip(b"\n"))
+
+    def begun_in(self, name: str) -> bool:
+        """Tell whether something that is open began in a segment."""
+        return any(begun.segment == name for begun in self._open.values())
+
+    def of(self, process: str) -> list[bytes]:
+        """Return the lines by which what a process has left open began."""
+        return [begun.line for begun in self._open.values() if segment.process_of(begun.segment) == process]
+
+    def forget(self, process: str) -> None:
+        """Forget what a process has left open: it has been said."""
+        self._open = {span: begun for span, begun in self._open.items() if segment.process_of(begun.segment) != process}
+
+
+def lines(begun: list[bytes], name: str, time: int) -> Iterator[bytes]:
+    """Make the lines that say what was interrupted.
+
+    Args:
+        begun: the lines by which it began.
+        name: the segment that these lines are for.
+        time: nanoseconds since the epoch.
+    """
+    for number, line in enumerate(begun, 1):
+        statement, _, beside = line.partition(PRIVATE_MARK)
+        fields = statements.decode(statement)
+        private = commitment.decode(beside)
+        attributes = dict(fields["attributes"])
+        message = str(attributes.get("audit.message", "")).removesuffix(" started")
+        attributes |= {
+            "audit.record.id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{attributes.get('audit.record.id')}/interrupted")),
+            "audit.event.type": INTERRUPTED,
+            "audit.action": "INTERRUPT",
+            "audit.outcome": "unknown",
+            "automation.run.reason": REASON,
+            "audit.message": f"{message} was interrupted: {REASON}",
+        }
+        for name_, (_, value) in private.items():
+            salt = os.urandom(commitment.SALT_SIZE)  # a salt is used once
+            attributes[name_] = {"commitment": commitment.commit(name_, value, salt)}
+            private[name_] = (base64.b64encode(salt).decode(), value)
+        fields |= {
+            "segment": name,
+            "number": number,
+            "span_id": os.urandom(8).hex(),
+            "start": str(time),
+            "end": str(time),
+            "status": {"code": "ERROR", "message": ""},
+            "attributes": attributes,
+        }
+        made = statements.encode(fields)
+        yield (made + PRIVATE_MARK + commitment.encode(private) if private else made) + b"\n"
