@@ -369,11 +369,11 @@ sys.exit(main())
 
 
 def test_killed_at_each_step_it_never_forgets_what_it_cosigned(log: LogOnDisk, tmp_path: Path) -> None:
-    """Steps of one request: the draft is synced, put in place, the folder is opened and synced, the answer is sent."""
+    """Steps of a request: a draft is made, synced, put in place, the folder opened and synced, the answer sent."""
     fork = log.other_copy(tmp_path / "fork", 1)
     fork.add(4, "forged")
     outcomes = []
-    for step in range(1, 7):
+    for step in range(1, 8):
         folder = tmp_path / f"killed-{step}"
         program = (sys.executable, "-c", FAULT)
         with WitnessProcess(folder, [log.vkey], program=program, env={"DIE_AT": "1000"}) as witness:

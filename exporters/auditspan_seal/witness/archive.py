@@ -34,7 +34,8 @@ import orjson
 from auditspan_seal.errors import SecondPlaceError, SourceError
 from auditspan_seal.formats.add_checkpoint import origin_hash
 from auditspan_seal.formats.note import Checkpoint, Note
-from auditspan_seal.witness.store import MAX_OBJECT, SUFFIX, Store, Stored, reason, store_of, sync_folder
+from auditspan_seal.keys.safe import sync_folder
+from auditspan_seal.witness.store import MAX_OBJECT, SUFFIX, Store, Stored, reason, store_of
 
 MAX_LINE = MAX_OBJECT  # bytes
 _FIRST_LINE = "0" * 64

@@ -23,7 +23,6 @@ import fcntl
 import http.client
 import os
 import re
-import secrets
 import sys
 import threading
 import time
@@ -39,8 +38,8 @@ from auditspan_seal.formats.cosignature import CosignerKey, cosigned, make
 from auditspan_seal.formats.merkle import EMPTY_ROOT
 from auditspan_seal.formats.note import Checkpoint, Note, VerifierKey
 from auditspan_seal.formats.proof import verify_consistency
-from auditspan_seal.keys import KeyFileSigner
-from auditspan_seal.witness.store import reason, sync_folder
+from auditspan_seal.keys import KeyFileSigner, safe
+from auditspan_seal.witness.store import reason
 
 MAX_CONNECTIONS = 64
 IDLE = 15.0  # seconds after which a silent connection is closed
@@ -95,8 +94,8 @@ def _begin(folder: Path, name: str) -> None:
     (folder / "logs").mkdir(mode=0o700, exist_ok=True)
     signer = KeyFileSigner.load_or_create(folder / "witness.pem", name)
     key = CosignerKey(name, signer.verifier_key.public)
-    _write(folder / "witness.vkey", f"{key}\n")
-    _write(folder / "name", f"{name}\n")  # last: a witness without it is not begun
+    safe.replace(folder / "witness.vkey", f"{key}\n".encode(), 0o644)
+    safe.replace(folder / "name", f"{name}\n".encode(), 0o644)  # last: a witness without it is not begun
 
 
 class Witness:
@@ -168,7 +167,7 @@ class Witness:
                 signature for key in keys for signature in note.signatures if signature[:2] == (key.name, key.key_id)
             )
             remembered = Note(note.text, (*kept, cosignature))
-            _write(self._file(checkpoint.origin), str(remembered))
+            safe.replace(self._file(checkpoint.origin), str(remembered).encode(), 0o644)
             self._newest[checkpoint.origin] = remembered
         return http.client.OK, _TEXT, protocol.signatures_body(Note(note.text, (cosignature,)))
 
@@ -241,17 +240,6 @@ def _checkpoint(note: Note) -> Checkpoint:
 
 def _refuse(status: int, why: str) -> Answer:
     return status, _TEXT, f"{why}\n".encode()
-
-
-def _write(path: Path, content: str) -> None:
-    """Replace a file, durable when this returns."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with open(draft, "x", encoding="utf-8") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
-    sync_folder(path.parent)
 
 
 class Server(ThreadingHTTPServer):

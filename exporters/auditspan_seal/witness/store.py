@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from auditspan_seal.errors import SourceError
+from auditspan_seal.keys.safe import sync_folder
 
 SUFFIX = ".note"
 MAX_OBJECT = 5_000_000  # bytes: the longest note, each of its characters of four bytes
@@ -136,15 +137,6 @@ def store_of(place: str) -> Store | None:
         except (OSError, ValueError) as error:
             raise SourceError(f"The archive {place} cannot be opened: {error}.", "Check the address.") from None
     return FolderStore(Path(place)) if place.endswith("/") or Path(place).is_dir() else None
-
-
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def reason(error: OSError) -> str:

@@ -14,7 +14,7 @@ from rich.markup import escape
 from auditspan.cli import common
 from auditspan_seal.errors import DirectoryError, KeyFileError
 from auditspan_seal.formats.note import VerifierKey
-from auditspan_seal.keys import read_verifier_key
+from auditspan_seal.keys import read_verifier_keys
 from auditspan_seal.witness import server
 
 _LISTEN = "127.0.0.1:8432"
@@ -59,7 +59,7 @@ def register(verbs: common.Verbs) -> None:
         metavar="FILE",
         action="append",
         required=True,
-        help="public key of a log to cosign for: its log.vkey; once for each log and each of its keys",
+        help="public keys of a log to cosign for: its log.vkey; may be repeated",
     )
     serving.add_argument(
         "--listen", metavar="HOST:PORT", default=_LISTEN, help=f"where to listen (default: {_LISTEN}); port 0: any"
@@ -84,7 +84,7 @@ def keys(options: argparse.Namespace) -> int:
 def serve(options: argparse.Namespace) -> int:
     """Run ``auditspan witness serve``."""
     host, port = _address(options.listen)
-    witness = server.Witness(options.folder, [_log_key(path) for path in options.log])
+    witness = server.Witness(options.folder, [key for path in options.log for key in _log_keys(path)])
     try:
         serving = server.Server(witness, host, port, common.progress)
         stopping = threading.Event()
@@ -108,14 +108,14 @@ def serve(options: argparse.Namespace) -> int:
     return 0
 
 
-def _log_key(path: Path) -> VerifierKey:
-    key = read_verifier_key(path)
-    if not key.name:
+def _log_keys(path: Path) -> list[VerifierKey]:
+    found = read_verifier_keys(path)
+    if not all(key.name for key in found):
         raise KeyFileError(
             f"{path} holds a key without the name of its log; a witness must know whose it is.",
             "Use the file log.vkey of the log directory.",
         )
-    return key
+    return found
 
 
 def _address(listen: str) -> tuple[str, int]:
