@@ -8,7 +8,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditspan_seal.errors import FormatError, MalformedKeyChange
@@ -159,6 +159,7 @@ anything: Any = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([ROTATION, REVOCATION]), st.dictionaries(st.sampled_from(sorted(ROTATION | REVOCATION)), anything)
 )
