@@ -41,7 +41,7 @@ _DIGEST_SIZE = 32  # bytes
 _SAFE_INT = 2**53
 _TOO_BIG = 10**MAX_DIGITS
 _MAX_DEPTH = 64
-_INTEGER = re.compile(r"-?[1-9][0-9]{15,}")  # ASCII digits; 2^53 has 16 of them
+_INTEGER = re.compile(rf"-?[1-9][0-9]{{15,{MAX_DIGITS - 1}}}")  # ASCII digits; 2^53 has 16 of them
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def plain(item: Any) -> Any:
 
 def _integer(digits: str) -> int:
     """Read an integer beyond ±2^53 from its one spelling; int() alone takes signs, spaces and other scripts' digits."""
-    if len(digits) > MAX_DIGITS + 1 or not _INTEGER.fullmatch(digits) or -_SAFE_INT <= int(digits) <= _SAFE_INT:
+    if not _INTEGER.fullmatch(digits) or -_SAFE_INT <= int(digits) <= _SAFE_INT:
         raise ValueError
     return int(digits)
 
