@@ -92,7 +92,7 @@ class Delivery:
         return cls(
             reader.Cursor(file, offset),
             size,
-            float(since) if type(since) in (int, float) else None,
+            float(since) if isinstance(since, (int, float)) and not isinstance(since, bool) else None,
             error if isinstance(error, str) else None,
         )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Search hits as the Collector and Elasticsearch make them of what is shipped (seen with the real ones: tests/backend)."""
+"""Search hits as the Collector and Elasticsearch make them of what is shipped (the real ones: tests/backend)."""
 
 from __future__ import annotations
 

@@ -63,10 +63,7 @@ class Mutator:
         kind = chance.random()
         if kind < 0.02:
             return chance.randbytes(int(2 ** chance.uniform(0, 9)))
-        if kind < 0.45:
-            data = self._other_pieces()
-        else:
-            data = chance.choice(self._seeds)
+        data = self._other_pieces() if kind < 0.45 else chance.choice(self._seeds)
         for _ in range(0 if kind < 0.3 else 1 + int(chance.expovariate(0.9))):
             data = self._other_bytes(data)
         return data[: self._limit]

@@ -265,7 +265,9 @@ def test_notes_and_checkpoints_of_go_verify_here(ask: Ask) -> None:
     assert_both(ask, [alter(claim, chance) for claim in claims], False)
 
 
-@pytest.mark.parametrize("text", ["one line\n", "a\n\nb\n", "a\n\n\n", "\n\n\n", "ünïcode — \U0001f40d\n", "— x y\n", "\n", "\x7f\u2028\n"])
+@pytest.mark.parametrize(
+    "text", ["one line\n", "a\n\nb\n", "a\n\n\n", "\n\n\n", "ünïcode — \U0001f40d\n", "— x y\n", "\n", "\x7f\u2028\n"]
+)
 def test_notes_of_any_text_go_both_ways(ask: Ask, text: str) -> None:
     (answer,) = ask([{"op": "sign", "name": "example.com/log", "text": text}])
     assert answer["ok"], answer

@@ -231,8 +231,14 @@ def small_log() -> Builder:
     log.new_file()
     log.record(span(4))
     log.log_entry(
-        "erasure", "ERASE", "privacy.erasure", segment="bbbbbbbbbbbbbbbb", number=1, erased=[[1, "audit.actor.id"]], reason="request 4711"
-    )  # fmt: skip
+        "erasure",
+        "ERASE",
+        "privacy.erasure",
+        segment="bbbbbbbbbbbbbbbb",
+        number=1,
+        erased=[[1, "audit.actor.id"]],
+        reason="request 4711",
+    )
     log.checkpoint()
     log.record(span(5))
     log.record(span(6), {"session.id": ["a", 1, True, "世界"]})
