@@ -3,7 +3,7 @@
 
 The number of inputs, over all parsers together, is ``AUDITSPAN_FUZZ_INPUTS`` (default 1,000,000). For a longer run::
 
-    AUDITSPAN_FUZZ_INPUTS=20000000 AUDITSPAN_FUZZ_SEED=7 pytest tests/seal/test_fuzz.py --timeout 0 -s
+    make fuzz INPUTS=20000000 SEED=7
 
 prints for each parser how many inputs it saw, how many it took, and the worst time and memory.
 """
