@@ -571,7 +571,7 @@ LARGE: dict[str, list[Callable[[], bytes]]] = {
     "batch.split": [lambda: b"A" * CAP, lambda: b"A" * (4 * 699_050) + b"AA==", lambda: "\u0661".encode() * (CAP // 2)],
     "commitment.decode, without, opens": [
         lambda: b"{" + b",".join(b'"%d":["",0]' % number for number in range(100)) + b" " * (CAP // 2) + b"}",
-        lambda: b'{"a":["",[' + b"[]," * (CAP // 3 - 20) + b"1]]}",
+        lambda: b'{"a":["",[' + b"[]," * (CAP // 12) + b"1]]}",
         lambda: b" " * CAP,
         lambda: b'{"a":["' + b"A" * (CAP - 40) + b'",1]}',
     ],
