@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo demo-stack test quick check format generate benchmark stack stack-down clean
+.PHONY: demo demo-stack test quick fuzz check format generate benchmark stack stack-down clean
 
 $(STAMP): pyproject.toml instrumentation/auditspan-selfcheck.pth
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +30,10 @@ test: $(STAMP) check  ## everything: format, lint, types, all tests with the rea
 
 quick: $(STAMP) check  ## the loop while working: no processes, no backend
 	$(BIN)/python -m pytest -m "not slow and not backend"
+
+fuzz: $(STAMP)  ## hostile input through every parser for longer than the tests do: make fuzz INPUTS=20000000 SEED=7
+	AUDITSPAN_FUZZ_INPUTS=$(or $(INPUTS),20000000) AUDITSPAN_FUZZ_SEED=$(or $(SEED),1) \
+	$(BIN)/python -m pytest tests/seal/test_fuzz.py --timeout 0 -q -s
 
 check: $(STAMP)  ## format, lint and strict types in one command
 	$(BIN)/ruff format --check .

@@ -82,14 +82,19 @@ class Delivery:
         """Read the state; a missing or damaged file means: from the start (duplicates are refused downstream)."""
         try:
             fields: dict[str, Any] = orjson.loads(path.read_bytes())
-            return cls(
-                reader.Cursor(str(fields["file"]), int(fields["offset"])),
-                int(fields["size"]),
-                fields.get("since"),
-                fields.get("error"),
-            )
-        except (OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            file, offset, size = fields["file"], fields["offset"], fields["size"]
+            since, error = fields.get("since"), fields.get("error")
+        except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
             return cls()
+        numbers = all(type(number) is int and 0 <= number < 2**63 for number in (offset, size))
+        if not (numbers and isinstance(file, str) and "/" not in file):
+            return cls()
+        return cls(
+            reader.Cursor(file, offset),
+            size,
+            float(since) if isinstance(since, (int, float)) and not isinstance(since, bool) else None,
+            error if isinstance(error, str) else None,
+        )
 
     def save(self, path: Path) -> None:
         """Write the state, atomically."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,6 +39,8 @@ FRONTIER = "audit.checkpoint.frontier"
 LEAVES = "audit.checkpoint.leaf_hashes"
 
 _SCOPE = InstrumentationScope("auditspan.log")
+_DECIMAL = re.compile(r"0|[1-9][0-9]{0,19}")
+_HEXADECIMAL = re.compile(r"[0-9a-f]+")
 
 
 class StatementMaker:
@@ -202,26 +205,29 @@ def document_of(statement: bytes, private: bytes, origin: str, index: int) -> Re
 
     Personal values stand in it as they are, with their salts in one more attribute; what was erased does not.
 
+    What it returns can be sent: a span that the exporter fails on would hold back everything after it.
+
     Raises:
-        MalformedStatement: it is none.
+        MalformedStatement: it is none, or not of what it says to be.
     """
     fields = statements.decode(statement)
     added: dict[str, Any] = {STATEMENT: statement.decode(), ORIGIN: origin, INDEX: index}
-    if fields["type"] != "span":
-        said = fields.get("attributes")
-        return _log_document(
-            f"log {fields['type']}",
-            leaf_hash(statement),
-            int(fields.get("time", 0)),
-            (_plain(said) if isinstance(said, dict) else {}) | added | {DOCUMENT: "entry"},
-        )
     try:
+        if fields["type"] != "span":
+            said = fields.get("attributes")
+            return _log_document(
+                f"log {fields['type']}",
+                leaf_hash(statement),
+                _nanoseconds(fields.get("time", "0")),
+                (_plain(said) if isinstance(said, dict) else {}) | added | {DOCUMENT: "entry"},
+            )
         openings = _openings(private)
         if openings:
             added[PRIVATE] = orjson.dumps({name: salt for name, (salt, _) in openings.items()}).decode()
         return _span_of(fields, openings, added | {STREAM: fields["segment"], NUMBER: fields["number"]})
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise MalformedStatement(f"The statement at index {index} lacks what a span must have.") from None
+        kind = fields["type"][:40]
+        raise MalformedStatement(f"The statement at index {index} lacks what a {kind!r} must have.") from None
 
 
 def _openings(private: bytes) -> Private:
@@ -271,42 +277,83 @@ def _log_document(name: str, digest: bytes, time: int, attributes: Mapping[str, 
 
 
 def _span_of(fields: Mapping[str, Any], openings: Private, added: Mapping[str, Any]) -> ReadableSpan:
-    trace_state = TraceState.from_header([fields["trace_state"]]) if fields["trace_state"] else TraceState()
-    trace_id = int(fields["trace_id"], 16)
-    context = SpanContext(trace_id, int(fields["span_id"], 16), False, TraceFlags(fields["trace_flags"]), trace_state)
+    trace_id = _identifier(fields["trace_id"], 32)
+    flags = fields["trace_flags"]
+    if type(flags) is not int or not 0 <= flags <= 0xFF:
+        raise ValueError
+    context = SpanContext(
+        trace_id, _identifier(fields["span_id"], 16), False, TraceFlags(flags), _trace_state(fields["trace_state"])
+    )
     parent = None
     if fields["parent_span_id"]:
-        parent = SpanContext(trace_id, int(fields["parent_span_id"], 16), bool(fields["parent_is_remote"]))
+        parent = SpanContext(trace_id, _identifier(fields["parent_span_id"], 16), bool(fields["parent_is_remote"]))
     scope = fields["scope"]
     return ReadableSpan(
-        name=fields["name"],
+        name=_text(fields["name"]),
         context=context,
         parent=parent,
-        resource=Resource(_plain(fields["resource"]["attributes"]), fields["resource"]["schema_url"] or None),
-        attributes=readable(fields["attributes"], openings) | dict(added),
-        events=[Event(event["name"], _plain(event["attributes"]), int(event["time"])) for event in fields["events"]],
+        resource=Resource(_plain(fields["resource"]["attributes"]), _text(fields["resource"]["schema_url"]) or None),
+        attributes=_sendable(readable(fields["attributes"], openings)) | dict(added),
+        events=[
+            Event(_text(event["name"]), _plain(event["attributes"]), _nanoseconds(event["time"]))
+            for event in fields["events"]
+        ],
         links=[
             Link(
                 SpanContext(
-                    int(link["trace_id"], 16),
-                    int(link["span_id"], 16),
+                    _identifier(link["trace_id"], 32),
+                    _identifier(link["span_id"], 16),
                     True,
-                    trace_state=TraceState.from_header([link["trace_state"]]) if link["trace_state"] else None,
+                    trace_state=_trace_state(link["trace_state"]),
                 ),
                 _plain(link["attributes"]),
             )
             for link in fields["links"]
         ],
         kind=SpanKind[fields["kind"]],
-        status=Status(StatusCode[fields["status"]["code"]], fields["status"]["message"] or None)
+        status=Status(StatusCode[fields["status"]["code"]], _text(fields["status"]["message"]) or None)
         if fields["status"]["code"] == "ERROR"
         else Status(StatusCode[fields["status"]["code"]]),
-        start_time=int(fields["start"]),
-        end_time=int(fields["end"]),
+        start_time=_nanoseconds(fields["start"]),
+        end_time=_nanoseconds(fields["end"]),
         instrumentation_scope=InstrumentationScope(
-            scope["name"], scope["version"] or None, scope["schema_url"] or None, _plain(scope["attributes"])
+            _text(scope["name"]),
+            _text(scope["version"]) or None,
+            _text(scope["schema_url"]) or None,
+            _plain(scope["attributes"]),
         ),
     )
+
+
+def _text(item: Any) -> str:
+    if not isinstance(item, str):
+        raise TypeError
+    return item
+
+
+def _trace_state(header: Any) -> TraceState:
+    return TraceState.from_header([header]) if _text(header) else TraceState()
+
+
+def _identifier(text: Any, digits: int) -> int:
+    if len(_text(text)) != digits or not _HEXADECIMAL.fullmatch(text):
+        raise ValueError
+    return int(text, 16)
+
+
+def _nanoseconds(text: Any) -> int:
+    if not _DECIMAL.fullmatch(_text(text)) or (number := int(text)) >= 2**64:
+        raise ValueError
+    return number
+
+
+def _sendable(item: Any) -> Any:
+    """Return a value as OTLP can carry it: integers beyond 64 bits as text, as the exporter would drop them."""
+    if type(item) is int:
+        return item if -(2**63) <= item < 2**63 else str(item)
+    if isinstance(item, dict):
+        return {name: _sendable(part) for name, part in item.items()}
+    return [_sendable(part) for part in item] if isinstance(item, list) else item
 
 
 def readable(attributes: Mapping[str, Any], openings: Private) -> dict[str, Any]:
@@ -326,4 +373,4 @@ def readable(attributes: Mapping[str, Any], openings: Private) -> dict[str, Any]
 
 
 def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: statements.plain(item) for name, item in attributes.items()}
+    return {name: _sendable(statements.plain(item)) for name, item in attributes.items()}

@@ -22,6 +22,10 @@ from auditspan_seal.formats.note import Checkpoint, Note
 
 ENTRY = b"E "
 CHECKPOINT = b"C "
+MAX_LINE = 16 * 1024 * 1024  # bytes of a checkpoint line
+MAX_LEAVES = 65_536  # leaf hashes of a batch
+_MAX_BASE64 = 4 * ((MAX_LEAVES * merkle.HASH_SIZE + 2) // 3)  # characters
+_MAX_POSITION = 2**63 - 1
 PRIVATE_MARK = b"\t"
 """Between a statement and its private part: JSON as we write it has no raw TAB."""
 
@@ -96,6 +100,8 @@ class Batch:
             MalformedLog: it is not one.
             MalformedTree: hashes of a wrong length.
         """
+        if len(line) > MAX_LINE:
+            raise MalformedLog(f"A checkpoint line of the log is longer than {MAX_LINE} bytes.")
         try:
             fields = orjson.loads(line.removeprefix(CHECKPOINT))
         except orjson.JSONDecodeError:
@@ -118,13 +124,18 @@ def split(text: str) -> tuple[bytes, ...]:
     """Read concatenated hashes from base64.
 
     Raises:
-        MalformedLog: it is not base64.
+        MalformedLog: it is not base64, not in its one canonical form, or of more than :data:`MAX_LEAVES` hashes.
         MalformedTree: it is not a whole number of hashes.
     """
+    if len(text) > _MAX_BASE64:
+        raise MalformedLog(f"A checkpoint has more than {MAX_LEAVES} hashes.")
     try:
-        return tuple(merkle.split_hashes(base64.b64decode(text, validate=True)))
+        joined = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise MalformedLog("Hashes of a checkpoint are not base64.") from None
+    if base64.b64encode(joined).decode() != text:
+        raise MalformedLog("The base64 of hashes of a checkpoint is not in its one canonical form.")
+    return tuple(merkle.split_hashes(joined))
 
 
 def join(hashes: tuple[bytes, ...]) -> str:
@@ -133,12 +144,16 @@ def join(hashes: tuple[bytes, ...]) -> str:
 
 def _typed(fields: dict[str, Any], name: str, kind: type) -> Any:
     item = fields.get(name)
-    if type(item) is not kind or (isinstance(item, int) and item < 0):
+    if type(item) is not kind or (isinstance(item, int) and not 0 <= item <= merkle.MAX_SIZE):
         raise MalformedLog(f"The field {name!r} of a checkpoint line is not a {kind.__name__}.")
     return item
 
 
 def _position(item: Any) -> Position:
-    if isinstance(item, list) and len(item) == 2 and all(type(part) is int and part >= 0 for part in item):
+    if (
+        isinstance(item, list)
+        and len(item) == 2
+        and all(type(part) is int and 0 <= part <= _MAX_POSITION for part in item)
+    ):
         return Position(*item)
     raise MalformedLog("A segment position of a checkpoint line is malformed.")

@@ -24,7 +24,8 @@ from typing import Any
 
 import orjson
 
-from auditspan_seal.errors import MalformedLog
+from auditspan_seal.errors import MalformedLog, MalformedStatement
+from auditspan_seal.formats import statement as statements
 
 SALT_SIZE = 16  # bytes
 _DOMAIN = b"auditspan/commitment/v1\n"
@@ -53,7 +54,9 @@ def opens(commitment: str, name: str, value: Any, salt: str) -> bool:
     """Tell whether a value and a salt (base64) are those that were committed to."""
     try:
         raw = base64.b64decode(salt, validate=True)
-        return len(raw) == SALT_SIZE and commit(name, value, raw) == commitment
+        if len(raw) != SALT_SIZE or base64.b64encode(raw).decode() != salt:
+            return False
+        return commit(name, value, raw) == commitment
     except (binascii.Error, ValueError, TypeError, orjson.JSONEncodeError):
         return False
 
@@ -69,13 +72,19 @@ def decode(content: bytes) -> Private:
     Raises:
         MalformedLog: it is not one.
     """
+    if len(content) > statements.MAX_SIZE:
+        raise MalformedLog(f"The private part of an entry is longer than {statements.MAX_SIZE} bytes.")
     content = content.strip(b" ")
     if not content:
         return {}
     try:
         fields = orjson.loads(content)
+        statements.encode(fields)
     except orjson.JSONDecodeError:
         raise MalformedLog("The private part of an entry is not JSON.") from None
+    except MalformedStatement:
+        depth = statements.MAX_DEPTH
+        raise MalformedLog(f"The private part of an entry is nested deeper than {depth} levels.") from None
     found: Private = {}
     for name, opening in fields.items() if isinstance(fields, dict) else [("", None)]:
         if not (isinstance(opening, list) and len(opening) == 2 and isinstance(opening[0], str)):
@@ -92,5 +101,9 @@ def without(content: bytes, names: set[str]) -> bytes:
     Raises:
         MalformedLog: it is not one.
     """
-    left = {name: opening for name, opening in decode(content).items() if name not in names}
-    return encode(left).ljust(len(content), b" ")
+    left = encode({name: opening for name, opening in decode(content).items() if name not in names})
+    if len(left) > len(content):  # only if we did not write it: 1e9 becomes 1000000000.0
+        raise MalformedLog(
+            "The private part of an entry is not as the log writes it, and cannot be shortened in place."
+        )
+    return left.ljust(len(content), b" ")

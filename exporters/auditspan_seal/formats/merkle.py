@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from auditspan_seal.errors import MalformedTree
 
 HASH_SIZE = 32
+MAX_SIZE = 2**62
+"""Entries of a tree: the largest whose every proof has at most 63 hashes (consistency: ⌈log2 size⌉ + 1)."""
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 
 
@@ -30,7 +32,7 @@ class Frontier:
     """A tree that can only grow.
 
     Args:
-        size: number of entries, 0 or more.
+        size: number of entries, 0 to :data:`MAX_SIZE`.
         hashes: roots of the perfect subtrees, largest first; one per 1 bit of `size`, 32 bytes each.
 
     Raises:
@@ -42,7 +44,9 @@ class Frontier:
     def __init__(self, size: int = 0, hashes: Iterable[bytes] = ()) -> None:
         self._hashes = list(hashes)
         self.size = size
-        if size < 0 or len(self._hashes) != bin(size).count("1"):
+        if not 0 <= size <= MAX_SIZE:
+            raise MalformedTree(f"A tree has 0 to {MAX_SIZE} entries, not {size.bit_length()} bits of them.")
+        if len(self._hashes) != bin(size).count("1"):
             raise MalformedTree(f"A tree of {size} entries does not have a frontier of {len(self._hashes)} hashes.")
         if any(len(item) != HASH_SIZE for item in self._hashes):
             raise MalformedTree(f"A hash of the frontier is not {HASH_SIZE} bytes long.")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
@@ -15,8 +16,11 @@ from auditspan_seal.errors import MalformedNote
 from auditspan_seal.formats.merkle import HASH_SIZE
 
 _ED25519 = b"\x01"  # signature type of signed-note
-_MAX_NOTE = 1_000_000  # bytes
-_MAX_SIGNATURES = 100
+MAX_NOTE = 1_000_000  # characters
+MAX_SIGNATURES = 100
+MAX_KEY = 10_000  # characters of a vkey
+# What a note must not have: control characters other than LF (signed-note), and what is no UTF-8.
+_NOT_IN_NOTES = re.compile("[\x00-\x09\x0b-\x1f\ud800-\udfff]")
 _DASH = "— "  # EM DASH and a space, as signed-note has it
 
 
@@ -42,7 +46,9 @@ class VerifierKey:
         Raises:
             MalformedNote: it is not one, or its key ID does not fit.
         """
-        parts = text.strip().split("+", 2)
+        if len(text) > MAX_KEY:
+            raise MalformedNote(f"The verifier key is longer than {MAX_KEY} characters.")
+        parts = text.strip(" \t\r\n").split("+", 2)
         if len(parts) != 3 or not _is_name(parts[0]):
             raise MalformedNote("A verifier key must read name+keyid+key.")
         raw = _decode(parts[2], "the key of the verifier key")
@@ -80,17 +86,18 @@ class Note:
         Raises:
             MalformedNote: it is not one.
         """
-        if len(note) > _MAX_NOTE:
-            raise MalformedNote(f"The note is longer than {_MAX_NOTE} characters.")
-        if any(ord(char) < 0x20 and char != "\n" for char in note) or "\x7f" in note:
-            raise MalformedNote("The note has control characters.")
-        if any("\ud800" <= char <= "\udfff" for char in note):
-            raise MalformedNote("The note is not Unicode text: it has half of a surrogate pair.")
+        if len(note) > MAX_NOTE:
+            raise MalformedNote(f"The note is longer than {MAX_NOTE} characters.")
+        if _NOT_IN_NOTES.search(note):
+            raise MalformedNote("The note has control characters, or half of a surrogate pair.")
         text, separator, block = note.rpartition("\n\n")
-        if not separator or not text or not block.endswith("\n"):
+        if not separator or not block.endswith("\n"):
             raise MalformedNote("The note has no signature block.")
+        lines = block[:-1].split("\n")
+        if len(lines) > MAX_SIGNATURES:
+            raise MalformedNote(f"A note has 1 to {MAX_SIGNATURES} signatures, this one {len(lines)}.")
         signatures = []
-        for line in block[:-1].split("\n"):
+        for line in lines:
             name, space, encoded = line.removeprefix(_DASH).partition(" ")
             if not line.startswith(_DASH) or not space or not _is_name(name):
                 raise MalformedNote("A signature line of the note is malformed.")
@@ -98,8 +105,6 @@ class Note:
             if len(raw) < 5:
                 raise MalformedNote("A signature of the note is too short.")
             signatures.append((name, raw[:4], raw[4:]))
-        if not signatures or len(signatures) > _MAX_SIGNATURES:
-            raise MalformedNote(f"A note has 1 to {_MAX_SIGNATURES} signatures, this one {len(signatures)}.")
         return cls(text + "\n", tuple(signatures))
 
     def signed_by(self, key: VerifierKey) -> bool | None:
@@ -148,7 +153,7 @@ class Checkpoint:
 
 
 def _is_name(name: str) -> bool:
-    return bool(name) and "+" not in name and not any(char.isspace() for char in name)
+    return bool(name) and "+" not in name and not any(c.isspace() or "\ud800" <= c <= "\udfff" for c in name)
 
 
 def _decode(text: str, what: str) -> bytes:

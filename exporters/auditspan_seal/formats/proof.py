@@ -16,14 +16,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from auditspan_seal.errors import MalformedTree
-from auditspan_seal.formats.merkle import HASH_SIZE, node_hash
+from auditspan_seal.formats.merkle import HASH_SIZE, MAX_SIZE, node_hash
 from auditspan_seal.formats.note import Checkpoint, Note
 
 MAX_PROOF = 63
 """Hashes in a proof; also the limit of https://c2sp.org/tlog-witness."""
-
-MAX_SIZE = 2**62
-"""Entries of a tree: the largest whose every proof has at most 63 hashes (consistency: ⌈log2 size⌉ + 1)."""
 
 _HEADER = "c2sp.org/tlog-proof@v1"
 _MAX_EXTRA = 1_000_000  # bytes
@@ -202,6 +199,8 @@ class TlogProof:
                 raise MalformedTree("The proof has a line for extra data, and none in it.")
         if not lines or not lines[0].startswith("index "):
             raise MalformedTree("The proof does not say the index of its entry.")
+        if len(lines) - 1 > MAX_PROOF:
+            raise MalformedTree(f"The proof has {len(lines) - 1} hashes, at most {MAX_PROOF} are possible.")
         return cls(_index(lines[0].removeprefix("index ")), tuple(map(_decode, lines[1:])), note, extra)
 
 

@@ -11,6 +11,7 @@ that it cannot carry exactly are objects with exactly one key that names the typ
     {"commitment": "…"}              a personal value, only committed to (see :mod:`.commitment`); since version 2
 
 Integers are written without, floats with a decimal point or exponent: 1 and 1.0 are different statements.
+docs/formats.md says all of it, for readers in other languages, and what the limits below are for.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,8 +32,16 @@ VERSION = 2
 READABLE = (1, 2)
 """Version 1 had no commitments, and no attributes in entries that are not spans. It stays readable."""
 MAX_SIZE = 16 * 1024 * 1024  # bytes
+MAX_DEPTH = 254
+"""Objects and lists within each other, the statement itself included: where orjson stops writing, so that nothing
+deeper is canonical. :func:`value` stops before that."""
+MAX_DIGITS = 640
+"""Digits of an integer: what every Python converts, whatever its limit is set to (sys.int_info)."""
+_DIGEST_SIZE = 32  # bytes
 _SAFE_INT = 2**53
+_TOO_BIG = 10**MAX_DIGITS
 _MAX_DEPTH = 64
+_INTEGER = re.compile(rf"-?[1-9][0-9]{{15,{MAX_DIGITS - 1}}}")  # ASCII digits; 2^53 has 16 of them
 
 
 @dataclass(frozen=True)
@@ -68,8 +78,8 @@ def decode(statement: bytes) -> dict[str, Any]:
     """Read a statement and check that it is in its one canonical form.
 
     Raises:
-        MalformedStatement: it is not JSON, not an object, of another version or type, or not canonical (duplicate
-            keys, spaces, other spellings of a number).
+        MalformedStatement: it is not JSON, not an object, of another version or type, nested too deeply, has an
+            integer beyond ±2^53, or is not canonical (duplicate keys, spaces, other spellings of a number).
     """
     if len(statement) > MAX_SIZE:
         raise MalformedStatement(f"The statement is longer than {MAX_SIZE} bytes.")
@@ -84,9 +94,44 @@ def decode(statement: bytes) -> dict[str, Any]:
         raise MalformedStatement(f"The statement is of version {str(fields.get('v'))[:20]!r}, known are {known}.")
     if not isinstance(fields.get("type"), str):
         raise MalformedStatement("The statement has no type.")
-    if encode(fields) != statement:
+    again = _encode_again(fields)
+    if again != statement and not _has_other_exponents(fields, again, statement):
         raise MalformedStatement("The statement is not in canonical form.")
     return fields
+
+
+def _encode_again(fields: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER)
+    except TypeError:
+        # Strict is ±(2^53 - 1); ours is ±2^53.
+        if _has_big_integer(fields):
+            raise MalformedStatement("The statement has an integer beyond ±2^53 that is not written as one.") from None
+        return encode(fields)
+
+
+def _has_other_exponents(fields: dict[str, Any], again: bytes, statement: bytes) -> bool:
+    """Tell whether a statement is canonical but for the sign of exponents: orjson before 3.13 wrote 1e16, not 1e+16."""
+    if b"e+" not in (again if len(again) > len(statement) else statement):
+        return False
+    return orjson.dumps(_with_other_exponents(fields), option=orjson.OPT_SORT_KEYS) == statement
+
+
+def _with_other_exponents(item: Any) -> Any:
+    if isinstance(item, dict):
+        return {key: _with_other_exponents(part) for key, part in item.items()}
+    if isinstance(item, list):
+        return [_with_other_exponents(part) for part in item]
+    if isinstance(item, float) and not -1e16 < item < 1e16:
+        spelt = orjson.dumps(item)
+        return orjson.Fragment(spelt.replace(b"e+", b"e") if b"e+" in spelt else spelt.replace(b"e", b"e+"))
+    return item
+
+
+def _has_big_integer(item: Any) -> bool:
+    if isinstance(item, (dict, list)):
+        return any(map(_has_big_integer, item.values() if isinstance(item, dict) else item))
+    return type(item) is int and not -_SAFE_INT <= item <= _SAFE_INT
 
 
 def text(string: str) -> str:
@@ -105,7 +150,9 @@ def value(item: Any, depth: int = 0) -> Any:
     if isinstance(item, str):
         return text(item)
     if isinstance(item, int):
-        return int(item) if -_SAFE_INT <= item <= _SAFE_INT else {"int": str(int(item))}
+        if -_SAFE_INT <= item <= _SAFE_INT:
+            return int(item)
+        return {"int": str(int(item))} if -_TOO_BIG < item < _TOO_BIG else f"<integer of {item.bit_length()} bits>"
     if isinstance(item, float):
         if math.isfinite(item):
             return float(item)
@@ -130,7 +177,7 @@ def plain(item: Any) -> Any:
     """Undo :func:`value`.
 
     Raises:
-        MalformedStatement: an object that is none of the tagged kinds.
+        MalformedStatement: an object that is none of the tagged kinds, or not in the one spelling of its kind.
     """
     if isinstance(item, list):
         return [plain(part) for part in item]
@@ -140,15 +187,29 @@ def plain(item: Any) -> Any:
         ((kind, inner),) = item.items()
         try:
             if kind == "int" and isinstance(inner, str):
-                return int(inner)
+                return _integer(inner)
             if kind == "double" and inner in ("NaN", "Infinity", "-Infinity"):
                 return float(inner)
             if kind == "bytes" and isinstance(inner, str):
-                return base64.b64decode(inner, validate=True)
-            if kind == "commitment" and isinstance(inner, str):
+                return _bytes(inner)
+            if kind == "commitment" and isinstance(inner, str) and len(_bytes(inner)) == _DIGEST_SIZE:
                 return Commitment(inner)
             if kind == "map" and isinstance(inner, dict):
                 return {key: plain(part) for key, part in inner.items()}
         except (ValueError, binascii.Error):
             pass
     raise MalformedStatement("A value of the statement is of an unknown kind.")
+
+
+def _integer(digits: str) -> int:
+    """Read an integer beyond ±2^53 from its one spelling; int() alone takes signs, spaces and other scripts' digits."""
+    if not _INTEGER.fullmatch(digits) or -_SAFE_INT <= int(digits) <= _SAFE_INT:
+        raise ValueError
+    return int(digits)
+
+
+def _bytes(text: str) -> bytes:
+    data = base64.b64decode(text, validate=True)
+    if base64.b64encode(data).decode() != text:
+        raise ValueError
+    return data

@@ -203,19 +203,24 @@ def _attributes(hit: dict[str, Any]) -> dict[str, Any]:
 
 def _checkpoint(hit: dict[str, Any]) -> CheckpointItem:
     attributes = _attributes(hit)
-    origin = str(attributes.get(spans.ORIGIN))
+    origin = _text(attributes, spans.ORIGIN)
     try:
         first = attributes.get(spans.FIRST)
         batch = Batch(
-            note=str(attributes.get(spans.NOTE)),
-            first=first if isinstance(first, int) and first >= 0 else -1,
-            frontier=batches.split(str(attributes.get(spans.FRONTIER) or "")),
-            leaves=batches.split(str(attributes.get(spans.LEAVES) or "")),
+            note=_text(attributes, spans.NOTE),
+            first=first if type(first) is int and first >= 0 else -1,
+            frontier=batches.split(_text(attributes, spans.FRONTIER)),
+            leaves=batches.split(_text(attributes, spans.LEAVES)),
         )
         origin = batch.checkpoint().origin
     except FormatError as error:
         return CheckpointItem(origin, None, hit["_id"], error.what)
     return CheckpointItem(origin, batch, hit["_id"])
+
+
+def _text(attributes: dict[str, Any], name: str) -> str:
+    found = attributes.get(name)
+    return found if isinstance(found, str) else ""
 
 
 def _entry(hit: dict[str, Any]) -> EntryItem:
@@ -238,7 +243,7 @@ def _openings(attributes: dict[str, Any]) -> dict[str, tuple[str | None, Any]]:
     text = attributes.get(spans.PRIVATE)
     try:
         salts = json.loads(text) if isinstance(text, str) else {}
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, nested too deeply, or more digits than Python converts
         return {"": (None, None)}
     if not isinstance(salts, dict):
         return {"": (None, None)}
