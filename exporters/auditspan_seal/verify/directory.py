@@ -3,56 +3,140 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
+
 from auditspan_seal.errors import FormatError
 from auditspan_seal.formats.note import VerifierKey
 from auditspan_seal.log import reader, segment
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.ship import Delivery
-from auditspan_seal.verify.core import Verifier
-from auditspan_seal.verify.items import CheckpointItem, EntryItem, openings_of
+from auditspan_seal.verify.core import Trust, Verifier
+from auditspan_seal.verify.facts import Fact, of_line
+from auditspan_seal.verify.items import CheckpointItem
 from auditspan_seal.verify.report import Code, Finding, Report
+from auditspan_seal.verify.source import Buffer, Pick
 
 
-def verify_directory(directory: Directory, *keys: VerifierKey) -> Report:
+class LogFiles:
+    """The log files of a directory, as a source.
+
+    Args:
+        directory: the directory; it may be in use.
+    """
+
+    copies = False
+
+    def __init__(self, directory: Directory) -> None:
+        self.findings: list[Finding] = []
+        """What is wrong with the files themselves."""
+        self.size = 0
+        """Tree size of the last checkpoint read."""
+        self.positions: dict[str, int] = {}
+        """Segment → bytes of it that the last checkpoint covers."""
+        self._directory = directory
+
+    def origins(self) -> Sequence[str]:
+        """See :class:`.source.Source`."""
+        return [self._directory.origin] if reader.files(self._directory.log) else []
+
+    def read(self, origin: str, begin: int = 0) -> tuple[Iterator[CheckpointItem], Buffer]:
+        """See :class:`.source.Source`."""
+        buffer = Buffer()
+        return self._read(buffer, begin), buffer
+
+    def _read(self, buffer: Buffer, begin: int) -> Iterator[CheckpointItem]:
+        origin = self._directory.origin
+        try:
+            for block in reader.blocks(self._directory.log, self._cursor(begin)):
+                if isinstance(block, reader.Tail):
+                    self.findings.append(_tail(self._directory, block))
+                    continue
+                self.size = block.batch.size
+                self.positions = {name: at.offset for name, at in block.batch.segments.items()}
+                if block.batch.size > begin:
+                    buffer.put(facts_of(block, origin))
+                    yield CheckpointItem(origin, block.batch, f"log/{block.after.file}")
+        except FormatError as error:
+            message = f"The log file cannot be read on from index {self.size}: {error.what}"
+            self.findings.append(Finding(Code.LOG_DAMAGED, message, origin, self.size))
+
+    def _cursor(self, index: int) -> reader.Cursor:
+        """Return the beginning of the log file that has an index: its name is the index of its first entry."""
+        names = [name for name in reader.files(self._directory.log) if name <= f"{index:020d}{reader.SUFFIX}"]
+        return reader.Cursor(names[-1]) if names else reader.Cursor()
+
+    def checkpoints(self, origin: str) -> Iterator[CheckpointItem]:
+        """See :class:`.source.Source`."""
+        for block in self._blocks():
+            yield CheckpointItem(origin, block.batch, f"log/{block.after.file}")
+
+    def _blocks(self, begin: int = 0) -> Iterator[reader.Block]:
+        with contextlib.suppress(FormatError):  # was said at the first reading
+            for block in reader.blocks(self._directory.log, self._cursor(begin)):
+                if isinstance(block, reader.Block) and block.batch.size > begin:
+                    yield block
+
+    def at(self, origin: str, indexes: Sequence[int]) -> Iterator[Fact]:
+        """See :class:`.source.Source`."""
+        wanted = set(indexes)
+        for block in self._blocks(min(wanted, default=0)):
+            if not wanted.isdisjoint(range(block.batch.first, block.batch.size)):
+                yield from (fact for fact in facts_of(block, origin) if fact.index in wanted)
+
+    def loose(self) -> Iterator[Fact]:
+        """See :class:`.source.Source`."""
+        return iter(())
+
+    def picked(
+        self, origin: str, pick: Pick, before: int | None = None
+    ) -> Iterator[tuple[CheckpointItem | None, list[Fact]]]:
+        """See :class:`.source.Source`."""
+        for block in self._blocks():
+            if before is not None and block.batch.first >= before:
+                return
+            facts = list(facts_of(block, origin, pick))
+            if before is not None:
+                facts = [fact for fact in facts if fact.index < before]
+            if facts:
+                yield CheckpointItem(origin, block.batch, f"log/{block.after.file}"), facts
+
+
+def facts_of(block: reader.Block, origin: str, pick: Pick | None = None) -> Iterator[Fact]:
+    """Judge the entries of a batch by themselves.
+
+    If there are more than the checkpoint covers, those before its batch have lost their own checkpoint, or some were
+    put in; which it is their leaf hashes tell.
+    """
+    place = f"log/{block.after.file}"
+    index = block.batch.first - max(0, len(block.statements) - len(block.batch.leaves))
+    for statement, private in zip(block.statements, block.private, strict=True):
+        if pick is None or pick(statement):
+            yield of_line(statement, private, origin, index, place)
+        index += 1
+
+
+def verify_directory(directory: Directory, *keys: VerifierKey, trust: Trust | None = None) -> Report:
     """Verify a log directory.
 
     Args:
         directory: the directory; it may be in use.
         keys: the keys to trust; none: the one that the log names itself.
+        trust: what else to trust; instead of `keys`.
 
     Raises:
         DirectoryError: it cannot be read.
     """
-    verifier = Verifier(str(directory.path), *keys)
-    findings = verifier.report.findings
-    size = 0
-    positions: dict[str, int] = {}
-    try:
-        for block in reader.blocks(directory.log):
-            if isinstance(block, reader.Tail):
-                findings.append(_tail(directory, block))
-                continue
-            verifier.add_checkpoint(CheckpointItem(directory.origin, block.batch, f"log/{block.after.file}"))
-            place = f"log/{block.after.file}"
-            for offset, (statement, private) in enumerate(zip(block.statements, block.private, strict=True)):
-                index = block.batch.first + offset
-                verifier.add_entry(
-                    EntryItem(statement, directory.origin, index, None, place, None, openings_of(private))
-                )
-            size = block.batch.size
-            positions = {name: at.offset for name, at in block.batch.segments.items()}
-    except FormatError as error:
-        findings.append(
-            Finding(
-                Code.LOG_DAMAGED,
-                f"The log file cannot be read on from index {size}: {error.what}",
-                directory.origin,
-                size,
-            )
-        )
-    _check_delivery(directory, size, findings)
-    _check_segments(directory, positions, findings)
-    return verifier.finish()
+    trust = (trust or Trust(keys)).of(directory.origin)
+    report = trust.report(str(directory.path))
+    source = LogFiles(directory)
+    verifier = Verifier(source, report, trust)
+    verifier.run()
+    report.findings += source.findings
+    _check_delivery(directory, source.size, report.findings)
+    _check_segments(directory, source.positions, report.findings)
+    report.order()
+    return report
 
 
 def _tail(directory: Directory, tail: reader.Tail) -> Finding:

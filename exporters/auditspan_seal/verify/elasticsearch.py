@@ -15,9 +15,11 @@ from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.batch import Batch
 from auditspan_seal.formats.commitment import Private
 from auditspan_seal.formats.note import VerifierKey
-from auditspan_seal.verify.core import Verifier
+from auditspan_seal.verify.core import Trust, Verifier
+from auditspan_seal.verify.facts import examine
 from auditspan_seal.verify.items import CheckpointItem, EntryItem
 from auditspan_seal.verify.report import Code, Report
+from auditspan_seal.verify.sorter import Sorter
 
 INDICES = "traces-audit*.otel-*,auditspan-log*"
 PAGE = 1000  # documents per request
@@ -92,21 +94,31 @@ def _verify_once(
     return verify_documents(counted(), _without_password(url), *keys)
 
 
-def verify_documents(hits: Iterable[dict[str, Any]], source: str, *keys: VerifierKey) -> Report:
-    """Verify documents that were read already.
+def verify_documents(hits: Iterable[dict[str, Any]], source: str, *keys: VerifierKey, trust: Trust | None = None) -> Report:
+    """Verify documents that were read already, in any order.
 
     Args:
         hits: search hits of Elasticsearch: ``_index``, ``_id``, ``_source``.
         source: what is being read, for the report.
         keys: the keys to trust, each for the log of its name; none: the one that each log names itself.
+        trust: what else to trust; instead of `keys`.
     """
-    verifier = Verifier(source, *keys)
-    for hit in hits:
-        if _attributes(hit).get(spans.DOCUMENT) == "checkpoint":
-            verifier.add_checkpoint(_checkpoint(hit))
-        else:
-            verifier.add_entry(_entry(hit))
-    return verifier.finish()
+    trust = trust or Trust(keys)
+    sorter = Sorter()
+    try:
+        for hit in hits:
+            add(sorter, hit)
+        return Verifier(sorter, trust.report(source), trust).run()
+    finally:
+        sorter.close()
+
+
+def add(sorter: Sorter, hit: dict[str, Any]) -> None:
+    """Add a search hit to what is to be sorted."""
+    if _attributes(hit).get(spans.DOCUMENT) == "checkpoint":
+        sorter.add_checkpoint(_checkpoint(hit))
+    else:
+        sorter.add(examine(_entry(hit)))
 
 
 def documents(client: Any, query: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
