@@ -122,6 +122,13 @@ class Chain:
         if compare:
             self._compare(self.tree, (), batch.first)
 
+    def go_on(self, size: int, hashes: Sequence[bytes], checkpoints: int, anchor: int) -> None:
+        """Go on with a tree that was grown from this one elsewhere."""
+        self.tree = Frontier(size, hashes)
+        self.root = self.tree.root()
+        self.read += checkpoints
+        self.anchor = max(self.anchor, anchor)
+
     def bridge(self, leaves: Iterable[bytes], batch: Batch) -> bool:
         """Tell whether leaf hashes lead from the tree to the beginning of a batch. If so, they are added."""
         tree = self.tree.copy()

@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from auditspan_seal.errors import FormatError
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.note import VerifierKey
 from auditspan_seal.verify.chain import Chain, Step
 from auditspan_seal.verify.facts import Fact
+from auditspan_seal.verify.parallel import Part
 from auditspan_seal.verify.report import Claim, Code, Finding, Report
 from auditspan_seal.verify.source import Source
-from auditspan_seal.verify.trust import KeyRing, Revocation
+from auditspan_seal.verify.trust import KeyRing, Revocation, coverage
 from auditspan_seal.verify.walk import KEY_ENTRIES, KeyEvent, Misfits, Walk, claim_of, span_of
 from auditspan_seal.witness.trusted import TrustedCheckpoint
 
@@ -43,7 +46,8 @@ class Trust:
 
     def ring(self, origin: str) -> KeyRing:
         """Return the keys of a log."""
-        return KeyRing(origin, self.keys, self.revocations)
+        seen = [(item.size, item.time) for item in self.checkpoints if item.origin == origin]
+        return KeyRing(origin, self.keys, self.revocations, coverage(seen))
 
     def report(self, source: str) -> Report:
         """Return an empty report."""
@@ -58,7 +62,6 @@ class Log:
         walk: how far it is.
         ring: its keys.
         keys: what the ring was told of keys, to be able to tell it again.
-        bad: checkpoints whose signature is not good.
         rekey: whether an entry that speaks of keys was found late.
         scoped: whether the walk did not begin at the beginning on purpose.
     """
@@ -66,7 +69,6 @@ class Log:
     walk: Walk
     ring: KeyRing
     keys: list[KeyEvent] = field(default_factory=list)
-    bad: int = 0
     rekey: bool = False
     scoped: bool = False
 
@@ -75,22 +77,43 @@ class Log:
         events, self.walk.account.events = self.walk.account.events, []
         spoken = False
         for event in events:
-            self.bad += self._tell(event)
+            self._tell(event)
             if event.statement is not None or spoken:
                 self.keys.append(event)
                 spoken = event.statement is not None
 
-    def _tell(self, event: KeyEvent) -> bool:
+    def join(self, part: Part, control: bool) -> bool:
+        """Go on with a range that was walked along elsewhere; returns whether it continues this one.
+
+        Args:
+            part: what was found there.
+            control: what it was told of the log (see :class:`.walk.Account`).
+        """
+        chain, account = self.walk.chain, self.walk.account
+        if part.begin != (chain.size, chain.tree.hashes) or (chain.size and control != account.control):
+            return False
+        self.walk.join(part.account, part.end, part.read, part.anchor)
+        self.tell()
+        return True
+
+    def named_keys(self) -> list[VerifierKey]:
+        """Return the keys that the entries told so far name."""
+        found = []
+        for event in self.keys:
+            if event.statement is not None:
+                fields = statements.decode(event.statement)
+                with contextlib.suppress(FormatError):
+                    found.append(VerifierKey.parse(str(fields.get("new") or fields.get("key"))))
+        return found
+
+    def _tell(self, event: KeyEvent) -> None:
         found: Iterable[tuple[Code, str]] = ()
         if event.statement is not None:
             found = self.ring.entry(event.index, statements.decode(event.statement))
         elif event.note is not None:
             found = self.ring.checkpoint(event.note, event.index, event.size, event.latest)
-        bad = False
         for code, message in found:
-            bad = event.note is not None
             self.walk.find(Finding(code, message, self.walk.origin, event.index, None, event.document_id))
-        return bad
 
 
 class Verifier:
@@ -192,8 +215,8 @@ class Verifier:
             log.walk.late(index, fact)
         if self.misfits.more:
             message = (
-                f"{self.misfits.more} more documents are not what was signed for the index that they claim; only of the "
-                f"first {len(self.misfits.facts)} was the place looked for."
+                f"{self.misfits.more} more documents are not what was signed for the index that they claim; only of "
+                f"the first {len(self.misfits.facts)} was the place looked for."
             )
             self.report.add(Finding(Code.STATEMENT_ALTERED, message))
         return altered
@@ -239,8 +262,6 @@ class Verifier:
         chained = walk.chain.read
         for code, message in log.ring.finish():
             walk.find(Finding(code, message, origin))
-            if code in (Code.NO_KEY, Code.WRONG_KEY):
-                log.bad = chained
         if not chained and not walk.chain.size:
             walk.find(Finding(Code.NO_CHECKPOINT, "No checkpoint of this log could be used.", origin))
         for index in account.missing:
@@ -260,7 +281,7 @@ class Verifier:
             report.omitted[code] = report.omitted.get(code, 0) + count
         report.logs[origin] = walk.chain.size
         report.records += account.records
-        report.checkpoints += max(0, chained - log.bad)
+        report.checkpoints += log.ring.verified
         report.copies += account.copies
         report.compared |= account.compared
         report.erased += account.values.erased
@@ -308,7 +329,7 @@ class Verifier:
     def _tell_again(self, log: Log) -> None:
         """Tell a new ring everything: an entry that speaks of keys was found where it does not belong."""
         log.tell()
-        log.ring, log.bad, origin = self._trust.ring(log.walk.origin), 0, log.walk.origin
+        log.ring, origin = self._trust.ring(log.walk.origin), log.walk.origin
         codes = {Code.NO_KEY, Code.WRONG_KEY, Code.KEY_CHANGE_INVALID, Code.KEY_EXPIRED, Code.KEY_REVOKED}
         log.walk.account.findings = [found for found in log.walk.account.findings if found.code not in codes]
         entries = sorted((event for event in log.keys if event.statement is not None), key=lambda event: event.index)

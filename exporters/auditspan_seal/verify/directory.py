@@ -5,15 +5,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 
 from auditspan_seal.errors import FormatError
+from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.note import VerifierKey
 from auditspan_seal.log import reader, segment
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.ship import Delivery
-from auditspan_seal.verify.core import Trust, Verifier
-from auditspan_seal.verify.facts import Fact, of_line
+from auditspan_seal.verify import parallel
+from auditspan_seal.verify.core import Log, Trust, Verifier
+from auditspan_seal.verify.facts import Fact
 from auditspan_seal.verify.items import CheckpointItem
+from auditspan_seal.verify.lines import Block, blocks
+from auditspan_seal.verify.progress import SILENT, Progress
 from auditspan_seal.verify.report import Code, Finding, Report
 from auditspan_seal.verify.source import Buffer, Pick
 
@@ -34,6 +39,8 @@ class LogFiles:
         """Tree size of the last checkpoint read."""
         self.positions: dict[str, int] = {}
         """Segment → bytes of it that the last checkpoint covers."""
+        self.damaged = False
+        """Whether a log file could not be read on."""
         self._directory = directory
 
     def origins(self) -> Sequence[str]:
@@ -43,23 +50,40 @@ class LogFiles:
     def read(self, origin: str, begin: int = 0) -> tuple[Iterator[CheckpointItem], Buffer]:
         """See :class:`.source.Source`."""
         buffer = Buffer()
-        return self._read(buffer, begin), buffer
+        return self._read(buffer, begin, self._cursor(begin)), buffer
 
-    def _read(self, buffer: Buffer, begin: int) -> Iterator[CheckpointItem]:
+    def part(self, start: reader.Cursor, stop: reader.Cursor) -> tuple[Iterator[CheckpointItem], Buffer]:
+        """Return the checkpoints and entries from one place to another, in order."""
+        buffer = Buffer()
+        return self._read(buffer, 0, start, stop), buffer
+
+    def _read(
+        self, buffer: Buffer, begin: int, start: reader.Cursor, stop: reader.Cursor | None = None
+    ) -> Iterator[CheckpointItem]:
         origin = self._directory.origin
         try:
-            for block in reader.blocks(self._directory.log, self._cursor(begin)):
+            for block in blocks(self._directory.log, origin, start, stop):
                 if isinstance(block, reader.Tail):
                     self.findings.append(_tail(self._directory, block))
                     continue
                 self.size = block.batch.size
                 self.positions = {name: at.offset for name, at in block.batch.segments.items()}
                 if block.batch.size > begin:
-                    buffer.put(facts_of(block, origin))
-                    yield CheckpointItem(origin, block.batch, f"log/{block.after.file}")
+                    buffer.put(block.facts)
+                    yield block.item(origin)
         except FormatError as error:
             message = f"The log file cannot be read on from index {self.size}: {error.what}"
             self.findings.append(Finding(Code.LOG_DAMAGED, message, origin, self.size))
+            self.damaged = True
+
+    def control(self) -> bool:
+        """Tell whether the genesis entry, as it stands there, says that erasures come from control segments only."""
+        for block in self._blocks(pick=lambda statement: b'"type":"genesis"' in statement):
+            for fact in block.facts:
+                with contextlib.suppress(FormatError):
+                    return statements.decode(fact.more.statement or b"").get("control") is True
+            break
+        return False
 
     def _cursor(self, index: int) -> reader.Cursor:
         """Return the beginning of the log file that has an index: its name is the index of its first entry."""
@@ -68,21 +92,19 @@ class LogFiles:
 
     def checkpoints(self, origin: str) -> Iterator[CheckpointItem]:
         """See :class:`.source.Source`."""
-        for block in self._blocks():
-            yield CheckpointItem(origin, block.batch, f"log/{block.after.file}")
+        return (block.item(origin) for block in self._blocks(pick=lambda statement: False))
 
-    def _blocks(self, begin: int = 0) -> Iterator[reader.Block]:
+    def _blocks(self, begin: int = 0, pick: Pick | None = None) -> Iterator[Block]:
         with contextlib.suppress(FormatError):  # was said at the first reading
-            for block in reader.blocks(self._directory.log, self._cursor(begin)):
-                if isinstance(block, reader.Block) and block.batch.size > begin:
+            for block in blocks(self._directory.log, self._directory.origin, self._cursor(begin), pick=pick):
+                if isinstance(block, Block) and block.batch.size > begin:
                     yield block
 
     def at(self, origin: str, indexes: Sequence[int]) -> Iterator[Fact]:
         """See :class:`.source.Source`."""
         wanted = set(indexes)
         for block in self._blocks(min(wanted, default=0)):
-            if not wanted.isdisjoint(range(block.batch.first, block.batch.size)):
-                yield from (fact for fact in facts_of(block, origin) if fact.index in wanted)
+            yield from (fact for fact in block.facts if fact.index in wanted)
 
     def loose(self) -> Iterator[Fact]:
         """See :class:`.source.Source`."""
@@ -92,37 +114,29 @@ class LogFiles:
         self, origin: str, pick: Pick, before: int | None = None
     ) -> Iterator[tuple[CheckpointItem | None, list[Fact]]]:
         """See :class:`.source.Source`."""
-        for block in self._blocks():
+        for block in self._blocks(pick=pick):
             if before is not None and block.batch.first >= before:
                 return
-            facts = list(facts_of(block, origin, pick))
-            if before is not None:
-                facts = [fact for fact in facts if fact.index < before]
+            facts = [fact for fact in block.facts if before is None or fact.index < before]
             if facts:
-                yield CheckpointItem(origin, block.batch, f"log/{block.after.file}"), facts
+                yield block.item(origin), facts
 
 
-def facts_of(block: reader.Block, origin: str, pick: Pick | None = None) -> Iterator[Fact]:
-    """Judge the entries of a batch by themselves.
-
-    If there are more than the checkpoint covers, those before its batch have lost their own checkpoint, or some were
-    put in; which it is their leaf hashes tell.
-    """
-    place = f"log/{block.after.file}"
-    index = block.batch.first - max(0, len(block.statements) - len(block.batch.leaves))
-    for statement, private in zip(block.statements, block.private, strict=True):
-        if pick is None or pick(statement):
-            yield of_line(statement, private, origin, index, place)
-        index += 1
-
-
-def verify_directory(directory: Directory, *keys: VerifierKey, trust: Trust | None = None) -> Report:
+def verify_directory(
+    directory: Directory,
+    *keys: VerifierKey,
+    trust: Trust | None = None,
+    jobs: int | None = None,
+    progress: Progress = SILENT,
+) -> Report:
     """Verify a log directory.
 
     Args:
         directory: the directory; it may be in use.
         keys: the keys to trust; none: the one that the log names itself.
         trust: what else to trust; instead of `keys`.
+        jobs: how many processes to use; None: as many as there are processors, for large logs.
+        progress: is told how far it is.
 
     Raises:
         DirectoryError: it cannot be read.
@@ -130,13 +144,42 @@ def verify_directory(directory: Directory, *keys: VerifierKey, trust: Trust | No
     trust = (trust or Trust(keys)).of(directory.origin)
     report = trust.report(str(directory.path))
     source = LogFiles(directory)
-    verifier = Verifier(source, report, trust)
-    verifier.run()
+    Verifier(source, report, trust, lambda log: _walk(directory, source, log, trust, jobs, progress)).run()
     report.findings += source.findings
     _check_delivery(directory, source.size, report.findings)
     _check_segments(directory, source.positions, report.findings)
     report.order()
     return report
+
+
+def _walk(directory: Directory, source: LogFiles, log: Log, trust: Trust, jobs: int | None, progress: Progress) -> None:
+    """Walk along the log, range by range; in several processes if that pays."""
+    work = list(parallel.ranges(directory.log))
+    whole = sum(part.size for part in work)
+    jobs = parallel.default_jobs(whole) if jobs is None else jobs
+    control = jobs > 1 and source.control()
+    done = 0
+
+    def submit(pool: ProcessPoolExecutor, part: parallel.Range) -> Future[parallel.Part | None]:
+        known = [*trust.keys, *log.named_keys()]
+        arguments = (directory.log, directory.origin, part, trust.checkpoints, control, known)
+        return pool.submit(parallel.walk_range, *arguments)
+
+    found = parallel.in_order(jobs, work, submit) if jobs > 1 else ((part, None) for part in work)
+    for part, result in found:
+        if result is not None and log.join(result, control):
+            source.size, source.positions = log.walk.chain.size, result.positions
+        else:
+            checkpoints, buffer = source.part(part.start, part.stop)
+            for item in checkpoints:
+                log.walk.step(item, buffer)
+                log.tell()
+                progress.at(log.walk.account.records, (done + part.size / 2) / whole)
+            log.walk.rest(buffer)
+            if source.damaged:
+                break
+        done += part.size
+        progress.at(log.walk.account.records, done / whole)
 
 
 def _tail(directory: Directory, tail: reader.Tail) -> Finding:

@@ -8,7 +8,6 @@ from there is small. Nothing of it counts before the leaf hash is found in a sig
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +16,7 @@ import orjson
 from auditspan_seal.errors import FormatError
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.merkle import leaf_hash
-from auditspan_seal.verify.items import EntryItem, openings_of
+from auditspan_seal.verify.items import EntryItem
 from auditspan_seal.verify.personal import State, states
 from auditspan_seal.verify.report import Code
 from auditspan_seal.verify.visible import mismatches
@@ -26,8 +25,6 @@ MAX_INDEX = 2**62
 SPAN = "span"
 UNREADABLE = ""
 """Kind of an entry that is no statement."""
-
-_sha256 = hashlib.sha256
 
 
 @dataclass
@@ -97,39 +94,6 @@ class Fact:
         return self.extra or _NOTHING
 
 
-def of_line(statement: bytes, private: bytes, origin: str, index: int, place: str) -> Fact:
-    """Judge an entry of a log file.
-
-    Args:
-        statement: its statement.
-        private: its private part; empty if it has none.
-        origin: the log.
-        index: its place in the file, as an index.
-        place: the file.
-    """
-    # The common case, and nothing but it: a span with all it must have, without personal values. No second look at the
-    # canonical form is taken here. What is judged counts only if its leaf hash stands in a signed tree, and the
-    # sequencer puts nothing there that is not canonical (it writes a gap entry instead). Bytes that two readers could
-    # read differently can thus be signed by a thief of the key alone, who could as well sign any other lie; against
-    # them help the checkpoints kept elsewhere, not the form of what they sign.
-    try:
-        fields = orjson.loads(statement)
-        if not private and fields["type"] == SPAN and fields["origin"] == origin and fields["v"] in statements.READABLE:
-            number, segment = fields["number"], fields["segment"]
-            if (
-                number.__class__ is int
-                and segment.__class__ is str
-                and 0 < number < MAX_INDEX
-                and dict not in map(type, fields["attributes"].values())
-            ):
-                return Fact(
-                    _sha256(b"\0" + statement).digest(), origin, index, SPAN, segment, number, int(fields["end"])
-                )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        pass  # said below, in words
-    return examine(EntryItem(statement, origin, index, None, place, None, openings_of(private)))
-
-
 def examine(item: EntryItem) -> Fact:
     """Judge an entry by itself."""
     origin = item.origin if item.origin is not None else ""
@@ -154,7 +118,13 @@ def examine(item: EntryItem) -> Fact:
 
 
 def _fields(statement: bytes) -> dict[str, Any]:
-    """Read a statement; of spans without a second look at the canonical form (see :func:`of_line`)."""
+    """Read a statement, of spans without a second look at the canonical form.
+
+    What is judged counts only if its leaf hash stands in a signed tree, and the sequencer puts nothing there that is
+    not canonical (it writes a gap entry instead). Bytes that two readers could read differently can thus be signed by
+    a thief of the key alone, who could as well sign any other lie; against them help the checkpoints kept elsewhere,
+    not the form of what they sign. Entries that verification itself follows are looked at once more.
+    """
     try:
         fields = orjson.loads(statement)
         if fields["type"] == SPAN and fields["v"] in statements.READABLE and len(statement) <= statements.MAX_SIZE:

@@ -11,6 +11,7 @@ from auditspan_seal.formats import commitment
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.verify.items import EntryItem
 
+
 def erasures(entries: Iterable[tuple[int, dict[str, Any]]]) -> dict[tuple[int, str], int]:
     """Collect what the erasure entries of a log say.
 
@@ -58,7 +59,7 @@ def states(fields: Mapping[str, Any], item: EntryItem) -> Iterator[tuple[str, St
         attribute, state and, if it is not as it should be, a message; never a value.
     """
     said = fields.get("attributes")
-    if not isinstance(said, Mapping):
+    if not isinstance(said, dict):
         return
     if item.openings or dict in map(type, said.values()):
         for name, form in said.items():

@@ -119,7 +119,7 @@ _HOLDS = {
     Claim.RECORDS_UNALTERED: "every record is the one that was signed, in its place",
     Claim.NONE_MISSING: "none is missing up to the last checkpoint seen",
     Claim.NOTHING_CUT_OFF: "the log still has all that the second place knows of",
-    Claim.HISTORY_NOT_REWRITTEN: "the log still is what the second place has seen, so the key alone could not rewrite it",
+    Claim.HISTORY_NOT_REWRITTEN: "the log still is what the second place has seen: a stolen key could not rewrite it",
     Claim.SIGNED_BY_WHOM_YOU_TRUST: "every checkpoint is signed with the key that was given",
     Claim.DOCUMENTS_AGREE: "every visible document says what its signed statement says",
 }

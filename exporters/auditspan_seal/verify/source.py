@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
@@ -67,21 +67,26 @@ class Buffer:
     """A feed for sources that come batch by batch: holds the entries of the batch that was read."""
 
     def __init__(self) -> None:
-        self._facts: deque[Fact] = deque()
+        self._facts: list[Fact] = []
 
-    def put(self, facts: Iterable[Fact]) -> None:
-        """Add the entries of a batch."""
-        self._facts.extend(facts)
+    def put(self, facts: list[Fact]) -> None:
+        """Add the entries of a batch, in the order of the index that they claim."""
+        self._facts = self._facts + facts if self._facts else facts
 
     def below(self, limit: int) -> Iterator[Fact]:
         """See :class:`Feed`."""
         facts = self._facts
-        while facts and facts[0].index < limit:
-            yield facts.popleft()
+        at = len(facts) if facts and facts[-1].index < limit else bisect_left(facts, limit, key=_index)
+        self._facts = facts[at:]
+        return iter(facts if at == len(facts) else facts[:at])
 
     def preview(self, begin: int, end: int) -> Iterable[Fact]:
         """See :class:`Feed`."""
         return [fact for fact in self._facts if begin <= fact.index < end]
+
+
+def _index(fact: Fact) -> int:
+    return fact.index
 
 
 class Stream:

@@ -166,6 +166,4 @@ class Values:
 def present(key: tuple[int, str], at: int, span_id: str | None, document_id: str | None) -> Finding:
     """Say that a value is there though it was erased on record."""
     index, name = key
-    return Finding(
-        Code.ERASED_VALUE_PRESENT, still_here(at), None, index, span_id, document_id, f"attributes.{name}"
-    )
+    return Finding(Code.ERASED_VALUE_PRESENT, still_here(at), None, index, span_id, document_id, f"attributes.{name}")

@@ -3,16 +3,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from auditspan_seal.errors import FormatError
+from auditspan_seal.errors import FormatError, KeyFileError
 from auditspan_seal.formats.note import Note, VerifierKey
 from auditspan_seal.verify.report import Code
+
+Covered = Callable[[int, int], bool]
 
 
 class Revocation:
     """A key that is not to be trusted any more."""
+
+    origin = ""
+
+
+def coverage(checkpoints: Iterable[tuple[int, int | None]]) -> Covered:
+    """Return what trusted checkpoints cover."""
+    known = [(size, time) for size, time in checkpoints if time is not None]
+    return lambda size, before: any(size <= at and time < before for at, time in known)
+
+
+def read_revocation(path: Path) -> Revocation:
+    """Read a revocation file."""
+    raise KeyFileError(f"{path} is no revocation.", "Use the file that `auditspan keys revoke --out` wrote.")
 
 
 class KeyRing:
@@ -22,10 +38,15 @@ class KeyRing:
         origin: the log.
         pinned: the keys to trust; one without a name counts for every log. None: the key that the log names itself.
         revocations: keys that are not to be trusted any more.
+        covered: what is fixed outside of the log.
     """
 
     def __init__(
-        self, origin: str, pinned: Sequence[VerifierKey] = (), revocations: Sequence[Revocation] = ()
+        self,
+        origin: str,
+        pinned: Sequence[VerifierKey] = (),
+        revocations: Sequence[Revocation] = (),
+        covered: Covered = lambda size, before: False,
     ) -> None:
         by_name = {key.name: key for key in pinned}
         self._origin = origin
@@ -34,7 +55,7 @@ class KeyRing:
         if self._key is not None:
             self._key = VerifierKey(origin, self._key.public)
         self._ids: set[str] = set()
-        self._count = self._wrong = 0
+        self._count = self._wrong = self.verified = 0
 
     @property
     def trust(self) -> str:
@@ -63,6 +84,8 @@ class KeyRing:
             self._wrong += 1
         elif not signed:
             yield Code.CHECKPOINT_INVALID, "The signature of the checkpoint is not valid."
+        else:
+            self.verified += 1
 
     def finish(self) -> Iterator[tuple[Code, str]]:
         """Say what is left at the end."""

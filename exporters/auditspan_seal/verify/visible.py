@@ -170,4 +170,4 @@ def _nanoseconds(timestamp: Any) -> Any:
 
 
 def _mapping(item: Any) -> Mapping[str, Any]:
-    return item if isinstance(item, Mapping) else {}
+    return item if isinstance(item, dict) else {}

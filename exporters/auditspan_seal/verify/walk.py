@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any
 
 from auditspan_seal import spans
@@ -29,7 +30,7 @@ MAX_MISFITS = 100_000
 
 @dataclass
 class Misfits:
-    """Entries that are not what was signed for the index that they claim, of all logs; their place is sought at the end.
+    """Entries of all logs that are not what was signed for the index that they claim; their place is sought at the end.
 
     Attributes:
         facts: the first :data:`MAX_MISFITS` of them.
@@ -122,6 +123,7 @@ class Walk:
         misfits: takes what does not fit.
         copies: whether second copies are honest whatever their document ID is.
         adopt: begin with the first checkpoint that comes, wherever that is.
+        compare: whether to hold the tree that it begins with against trusted checkpoints.
         known: entries below this index were judged before.
     """
 
@@ -133,6 +135,7 @@ class Walk:
         *,
         copies: bool = False,
         adopt: bool = False,
+        compare: bool = True,
         known: int = 0,
     ) -> None:
         self.origin = origin
@@ -141,8 +144,11 @@ class Walk:
         self.account.numbers.whole = not adopt
         self.begin: int | None = None if adopt else 0
         """Index that the walk began with."""
+        self.irregular = False
+        """Whether a checkpoint could not be used or one is missing."""
         self._misfits = misfits
         self._copies = copies
+        self._compare = compare
         self._known = known
 
     # -- checkpoints -------------------------------------------------------------------------------------------
@@ -152,14 +158,17 @@ class Walk:
         step, note = self.chain.meet(item)
         batch = item.batch
         if step is Step.KNOWN or batch is None or note is None:
+            self.irregular = True
             self._drain()
             return
         if self.begin is None:
-            self.chain.adopt(batch, compare=not self._known)
-            self.begin = batch.first
+            if step is Step.GAP:
+                self.chain.adopt(batch, compare=self._compare)
             for fact in feed.below(batch.first):
                 self._misfits.add(fact)
+            self.begin = batch.first
         elif step is Step.GAP:
+            self.irregular = True
             self._cross(batch, item, feed)
         found = self._match(feed.below(batch.size), batch)
         self.chain.advance(batch)
@@ -240,9 +249,15 @@ class Walk:
     def _match(self, facts: Iterable[Fact], batch: Batch) -> list[Fact | None]:
         """Find the entries of a batch among those that claim to be of it."""
         first, leaves = batch.first, batch.leaves
+        rest = iter(facts)
+        begin = list(islice(rest, len(leaves) + 1))
+        if len(begin) == len(leaves) and tuple([fact.leaf for fact in begin]) == leaves:
+            return [
+                fact if fact.index == index else self._placed(index, fact) for index, fact in enumerate(begin, first)
+            ]
         found: list[Fact | None] = [None] * len(leaves)
         odd: list[Fact] = []
-        for fact in facts:
+        for fact in chain(begin, rest):
             at = fact.index - first
             if at >= 0 and leaves[at] == fact.leaf:
                 if found[at] is None:
@@ -391,6 +406,28 @@ class Walk:
                 if type(expected) is not type(seen) or expected != seen:
                     extra.flaws.append((Code.FIELD_MISMATCH, says(expected, seen), f"attributes.{name}"))
         return fact
+
+    def join(self, account: Account, end: tuple[int, tuple[bytes, ...]], checkpoints: int, anchor: int) -> None:
+        """Go on with a range that was walked along elsewhere and continues this one."""
+        own = self.account
+        for finding in account.findings:
+            self.find(finding)
+        for code, more in account.omitted.items():
+            own.omitted[code] = own.omitted.get(code, 0) + more
+        own.numbers.join(account.numbers)
+        own.records += account.records
+        own.copies += account.copies
+        own.compared |= account.compared
+        own.control = account.control
+        own.promise = account.promise or own.promise
+        own.events += account.events
+        own.values.erased += account.values.erased
+        own.values.at |= account.values.at
+        for key, at in account.values.doubtful.items():
+            self._take(own.values.erase(at, [key]))
+        for key, held in account.values.held.items():
+            self._take(own.values.hold(key, held))
+        self.chain.go_on(*end, checkpoints, anchor)
 
     # -- the end -----------------------------------------------------------------------------------------------
 

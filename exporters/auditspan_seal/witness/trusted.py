@@ -3,7 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from auditspan_seal.errors import FormatError, SourceError
+from auditspan_seal.formats.note import Checkpoint, Note, VerifierKey
+from auditspan_seal.formats.witness_policy import Policy
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,7 @@ class TrustedCheckpoint:
     source: str
     time: int | None = None
     witnesses: tuple[str, ...] = ()
+    note: str = ""
 
 
 @dataclass
@@ -33,3 +40,14 @@ class Trusted:
 
     checkpoints: list[TrustedCheckpoint] = field(default_factory=list)
     rejected: list[str] = field(default_factory=list)
+
+
+def load(place: str, policy: Policy | None, log_keys: Sequence[VerifierKey]) -> Trusted:
+    """Read the checkpoints in a second place: here a file with one note."""
+    try:
+        note = Note.parse(Path(place).read_text(encoding="utf-8"))
+        checkpoint = Checkpoint.parse(note.text)
+    except (OSError, FormatError, UnicodeDecodeError) as error:
+        raise SourceError(f"{place} cannot be read: {error}.", "Check --checkpoints.") from None
+    found = TrustedCheckpoint(checkpoint.origin, checkpoint.size, checkpoint.root, place)
+    return Trusted([found], [])
