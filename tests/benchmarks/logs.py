@@ -39,11 +39,11 @@ def make_log(folder: Path, records: int, *, batch: int = BATCH_SIZE, segments: i
     directory.verifier_key.write_text(f"{signer.verifier_key}\n")
     tree = Frontier()
     numbers: dict[str, int] = {}
-    file = open(directory.log / f"{0:020d}{reader.SUFFIX}", "wb")
-    for entries in _batches(_statements(directory.origin, str(signer.verifier_key), records, segments, numbers), batch):
-        if file.tell() >= ROLL_SIZE:
-            file.close()
-            file = open(directory.log / f"{tree.size:020d}{reader.SUFFIX}", "wb")
+    entries_of = _statements(directory.origin, str(signer.verifier_key), records, segments, numbers)
+    path = directory.log / f"{0:020d}{reader.SUFFIX}"
+    for entries in _batches(entries_of, batch):
+        if path.exists() and path.stat().st_size >= ROLL_SIZE:
+            path = directory.log / f"{tree.size:020d}{reader.SUFFIX}"
         before, first = tree.hashes, tree.size
         leaves = tuple(map(leaf_hash, entries))
         for leaf in leaves:
@@ -51,8 +51,8 @@ def make_log(folder: Path, records: int, *, batch: int = BATCH_SIZE, segments: i
         note = str(sign_checkpoint(signer, Checkpoint(directory.origin, tree.size, tree.root())))
         positions = {name: Position(0, number) for name, number in numbers.items()} if segments < 10 else {}
         line = Batch(note, first, before, leaves, positions).line()
-        file.write(b"".join(ENTRY + entry + b"\n" for entry in entries) + line + b"\n")
-    file.close()
+        with open(path, "ab") as file:
+            file.write(b"".join(ENTRY + entry + b"\n" for entry in entries) + line + b"\n")
     return directory
 
 

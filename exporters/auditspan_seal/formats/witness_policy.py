@@ -8,6 +8,6 @@ class Policy:
     """Which witnesses must have cosigned a checkpoint."""
 
     @classmethod
-    def parse(cls, text: str) -> Policy:
+    def parse(cls, text: bytes) -> Policy:
         """Read a policy."""
         return cls()

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from auditspan_seal.errors import FormatError
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.note import VerifierKey
+from auditspan_seal.verify.account import KeyEvent, Misfits, claim_of, span_of
 from auditspan_seal.verify.chain import Chain, Step
 from auditspan_seal.verify.facts import Fact
 from auditspan_seal.verify.parallel import Part
 from auditspan_seal.verify.report import Claim, Code, Finding, Report
 from auditspan_seal.verify.source import Source
 from auditspan_seal.verify.trust import KeyRing, Revocation, coverage
-from auditspan_seal.verify.walk import KEY_ENTRIES, KeyEvent, Misfits, Walk, claim_of, span_of
+from auditspan_seal.verify.walk import KEY_ENTRIES, Walk
 from auditspan_seal.witness.trusted import TrustedCheckpoint
 
 _PATIENCE = 2  # a log is silent when it is this many times as late as its last heartbeat promised
@@ -64,6 +65,9 @@ class Log:
         keys: what the ring was told of keys, to be able to tell it again.
         rekey: whether an entry that speaks of keys was found late.
         scoped: whether the walk did not begin at the beginning on purpose.
+        picked: whether only some entries were looked at.
+        resumed: whether it went on where another verification had ended.
+        before: signed checkpoints that were verified by that one.
     """
 
     walk: Walk
@@ -71,6 +75,9 @@ class Log:
     keys: list[KeyEvent] = field(default_factory=list)
     rekey: bool = False
     scoped: bool = False
+    picked: bool = False
+    resumed: bool = False
+    before: int = 0
 
     def tell(self) -> None:
         """Tell the ring what it was not told yet."""
@@ -132,7 +139,7 @@ class Verifier:
         source: Source,
         report: Report,
         trust: Trust,
-        walk: Callable[[Log], None] | None = None,
+        walk: Callable[[Log, Misfits], None] | None = None,
         now: int | None = None,
     ) -> None:
         self.report = report
@@ -148,8 +155,8 @@ class Verifier:
         without: set[str] = set()
         for origin in self._source.origins():
             log = self._log(origin)
-            self._walk(log)
-            if log.walk.chain.read or log.walk.account.findings:
+            self._walk(log, self.misfits)
+            if log.walk.chain.read or log.walk.account.findings or log.resumed:
                 logs[origin] = log
             else:
                 without.add(origin)
@@ -179,7 +186,7 @@ class Verifier:
         walk = Walk(origin, self._trust.checkpoints, self.misfits, copies=self._source.copies)
         return Log(walk, self._trust.ring(origin))
 
-    def _whole(self, log: Log) -> None:
+    def _whole(self, log: Log, misfits: Misfits) -> None:
         checkpoints, feed = self._source.read(log.walk.origin)
         for item in checkpoints:
             log.walk.step(item, feed)
@@ -262,18 +269,21 @@ class Verifier:
         chained = walk.chain.read
         for code, message in log.ring.finish():
             walk.find(Finding(code, message, origin))
-        if not chained and not walk.chain.size:
+        if not chained and not walk.chain.size and not log.resumed:
             walk.find(Finding(Code.NO_CHECKPOINT, "No checkpoint of this log could be used.", origin))
         for index in account.missing:
             if index not in altered:
                 message = f"The record at index {index} is signed for but not there: its document was deleted."
                 walk.find(Finding(Code.ENTRY_MISSING, message, origin, index))
-        if not account.missing and not account.unproven:  # else the numbers of what is missing would be missing too
+        if (
+            not account.missing and not account.unproven and not log.picked
+        ):  # else the numbers of what is missing would be missing too
             for stream, number in account.numbers.missing():
                 message = f"Record number {number} of the process stream {stream} was never put into the log."
                 walk.find(Finding(Code.RECORD_MISSING, message, origin))
         self._values(log)
-        self._end(log)
+        if not log.picked:
+            self._end(log)
         report = self.report
         for finding in account.findings:
             report.add(finding)
@@ -281,7 +291,7 @@ class Verifier:
             report.omitted[code] = report.omitted.get(code, 0) + count
         report.logs[origin] = walk.chain.size
         report.records += account.records
-        report.checkpoints += log.ring.verified
+        report.checkpoints += log.before + log.ring.verified
         report.copies += account.copies
         report.compared |= account.compared
         report.erased += account.values.erased
@@ -296,7 +306,7 @@ class Verifier:
         """Say which personal values are gone without a record, and which are still there though erased on record."""
         values, origin = log.walk.account.values, log.walk.origin
         begin = (log.walk.begin or 0) if log.scoped else 0
-        wanted = sorted({index for index, _ in values.doubtful if index >= begin})
+        wanted = sorted({index for index, _ in values.doubtful if index >= begin and not log.picked})
         for fact in self._source.at(origin, wanted) if wanted else ():
             for name in fact.more.present:
                 if (fact.index, name) in values.doubtful:

@@ -14,9 +14,11 @@ from auditspan_seal.log import reader, segment
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.ship import Delivery
 from auditspan_seal.verify import parallel
+from auditspan_seal.verify.account import Misfits
 from auditspan_seal.verify.core import Log, Trust, Verifier
 from auditspan_seal.verify.facts import Fact
 from auditspan_seal.verify.items import CheckpointItem
+from auditspan_seal.verify.journey import Going, Journey
 from auditspan_seal.verify.lines import Block, blocks
 from auditspan_seal.verify.progress import SILENT, Progress
 from auditspan_seal.verify.report import Code, Finding, Report
@@ -49,32 +51,39 @@ class LogFiles:
 
     def read(self, origin: str, begin: int = 0) -> tuple[Iterator[CheckpointItem], Buffer]:
         """See :class:`.source.Source`."""
-        buffer = Buffer()
-        return self._read(buffer, begin, self._cursor(begin)), buffer
+        return self.part(self.cursor(begin), None, begin)
 
-    def part(self, start: reader.Cursor, stop: reader.Cursor) -> tuple[Iterator[CheckpointItem], Buffer]:
-        """Return the checkpoints and entries from one place to another, in order."""
-        buffer = Buffer()
-        return self._read(buffer, 0, start, stop), buffer
+    def part(
+        self, start: reader.Cursor, stop: reader.Cursor | None, begin: int = 0, known: int = 0
+    ) -> tuple[Iterator[CheckpointItem], Buffer]:
+        """Return the checkpoints and entries from one place to another, in order.
 
-    def _read(
-        self, buffer: Buffer, begin: int, start: reader.Cursor, stop: reader.Cursor | None = None
-    ) -> Iterator[CheckpointItem]:
-        origin = self._directory.origin
-        try:
-            for block in blocks(self._directory.log, origin, start, stop):
-                if isinstance(block, reader.Tail):
-                    self.findings.append(_tail(self._directory, block))
-                    continue
-                self.size = block.batch.size
-                self.positions = {name: at.offset for name, at in block.batch.segments.items()}
-                if block.batch.size > begin:
-                    buffer.put(block.facts)
-                    yield block.item(origin)
-        except FormatError as error:
-            message = f"The log file cannot be read on from index {self.size}: {error.what}"
-            self.findings.append(Finding(Code.LOG_DAMAGED, message, origin, self.size))
-            self.damaged = True
+        Args:
+            start: a place between two batches.
+            stop: another; None: the end.
+            begin: leave out batches that end before this index.
+            known: entries below this index need not be judged.
+        """
+        buffer = Buffer()
+
+        def checkpoints() -> Iterator[CheckpointItem]:
+            origin = self._directory.origin
+            try:
+                for block in blocks(self._directory.log, origin, start, stop, None, known):
+                    if isinstance(block, reader.Tail):
+                        self.findings.append(_tail(self._directory, block))
+                        continue
+                    self.size = block.batch.size
+                    self.positions = {name: at.offset for name, at in block.batch.segments.items()}
+                    if block.batch.size > begin:
+                        buffer.put(block.facts)
+                        yield block.item(origin)
+            except FormatError as error:
+                message = f"The log file cannot be read on from index {self.size}: {error.what}"
+                self.findings.append(Finding(Code.LOG_DAMAGED, message, origin, self.size))
+                self.damaged = True
+
+        return checkpoints(), buffer
 
     def control(self) -> bool:
         """Tell whether the genesis entry, as it stands there, says that erasures come from control segments only."""
@@ -85,7 +94,7 @@ class LogFiles:
             break
         return False
 
-    def _cursor(self, index: int) -> reader.Cursor:
+    def cursor(self, index: int) -> reader.Cursor:
         """Return the beginning of the log file that has an index: its name is the index of its first entry."""
         names = [name for name in reader.files(self._directory.log) if name <= f"{index:020d}{reader.SUFFIX}"]
         return reader.Cursor(names[-1]) if names else reader.Cursor()
@@ -95,9 +104,12 @@ class LogFiles:
         return (block.item(origin) for block in self._blocks(pick=lambda statement: False))
 
     def _blocks(self, begin: int = 0, pick: Pick | None = None) -> Iterator[Block]:
-        with contextlib.suppress(FormatError):  # was said at the first reading
-            for block in blocks(self._directory.log, self._directory.origin, self._cursor(begin), pick=pick):
-                if isinstance(block, Block) and block.batch.size > begin:
+        return (block for block in self._blocks_from(self.cursor(begin), pick) if block.batch.size > begin)
+
+    def _blocks_from(self, start: reader.Cursor, pick: Pick | None = None) -> Iterator[Block]:
+        with contextlib.suppress(FormatError):  # is said where everything is read
+            for block in blocks(self._directory.log, self._directory.origin, start, pick=pick):
+                if isinstance(block, Block):
                     yield block
 
     def at(self, origin: str, indexes: Sequence[int]) -> Iterator[Fact]:
@@ -105,6 +117,22 @@ class LogFiles:
         wanted = set(indexes)
         for block in self._blocks(min(wanted, default=0)):
             yield from (fact for fact in block.facts if fact.index in wanted)
+
+    def first_since(self, origin: str, moment: int) -> int:
+        """See :class:`.source.Source`."""
+        begin = 0
+        for name in reader.files(self._directory.log):
+            block = next(self._blocks_from(reader.Cursor(name)), None)
+            if block is None or max((fact.time for fact in block.facts), default=0) >= moment:
+                break
+            begin = block.batch.first
+        last = 0
+        for block in self._blocks(begin):
+            last = block.batch.first
+            for fact in block.facts:
+                if fact.time >= moment:
+                    return fact.index
+        return last
 
     def loose(self) -> Iterator[Fact]:
         """See :class:`.source.Source`."""
@@ -128,6 +156,7 @@ def verify_directory(
     trust: Trust | None = None,
     jobs: int | None = None,
     progress: Progress = SILENT,
+    journey: Journey | None = None,
 ) -> Report:
     """Verify a log directory.
 
@@ -137,24 +166,37 @@ def verify_directory(
         trust: what else to trust; instead of `keys`.
         jobs: how many processes to use; None: as many as there are processors, for large logs.
         progress: is told how far it is.
+        journey: where to begin, and what to remember; None: everything is looked at.
 
     Raises:
         DirectoryError: it cannot be read.
+        SourceError: what is remembered cannot be read or written.
     """
-    trust = (trust or Trust(keys)).of(directory.origin)
+    journey = journey or Journey()
+    trust = journey.trusting(trust or Trust(keys)).of(directory.origin)
     report = trust.report(str(directory.path))
     source = LogFiles(directory)
-    Verifier(source, report, trust, lambda log: _walk(directory, source, log, trust, jobs, progress)).run()
+    going = Going(journey, trust, progress, jobs)
+    Verifier(source, report, trust, lambda log, misfits: _walk(directory, source, log, misfits, going)).run()
+    if journey.run is not None:
+        journey.report(report)
+        return report
     report.findings += source.findings
     _check_delivery(directory, source.size, report.findings)
     _check_segments(directory, source.positions, report.findings)
     report.order()
+    journey.report(report)
     return report
 
 
-def _walk(directory: Directory, source: LogFiles, log: Log, trust: Trust, jobs: int | None, progress: Progress) -> None:
+def _walk(directory: Directory, source: LogFiles, log: Log, misfits: Misfits, going: Going) -> None:
     """Walk along the log, range by range; in several processes if that pays."""
-    work = list(parallel.ranges(directory.log))
+    journey, trust, progress, jobs = going.journey, going.trust, going.progress, going.jobs
+    if journey.run is not None:
+        journey.one_run(source, log, misfits)
+        return
+    start = journey.begin(source, log, misfits, trust)
+    work = list(parallel.ranges(directory.log, source.cursor(start)))
     whole = sum(part.size for part in work)
     jobs = parallel.default_jobs(whole) if jobs is None else jobs
     control = jobs > 1 and source.control()
@@ -165,21 +207,25 @@ def _walk(directory: Directory, source: LogFiles, log: Log, trust: Trust, jobs: 
         arguments = (directory.log, directory.origin, part, trust.checkpoints, control, known)
         return pool.submit(parallel.walk_range, *arguments)
 
-    found = parallel.in_order(jobs, work, submit) if jobs > 1 else ((part, None) for part in work)
-    for part, result in found:
+    several = jobs > 1 and len(work) > 1
+    buffer = Buffer()
+    for part, result in parallel.in_order(jobs, work, submit) if several else ((part, None) for part in work):
         if result is not None and log.join(result, control):
             source.size, source.positions = log.walk.chain.size, result.positions
+            journey.reached(log, misfits, trust)
         else:
-            checkpoints, buffer = source.part(part.start, part.stop)
+            checkpoints, buffer = source.part(part.start, part.stop, start, log.walk.known)
             for item in checkpoints:
                 log.walk.step(item, buffer)
                 log.tell()
+                journey.reached(log, misfits, trust)
                 progress.at(log.walk.account.records, (done + part.size / 2) / whole)
-            log.walk.rest(buffer)
             if source.damaged:
                 break
         done += part.size
         progress.at(log.walk.account.records, done / whole)
+    journey.reached(log, misfits, trust, last=True)
+    log.walk.rest(buffer)
 
 
 def _tail(directory: Directory, tail: reader.Tail) -> Finding:

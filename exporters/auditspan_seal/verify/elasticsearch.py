@@ -16,13 +16,16 @@ from auditspan_seal.formats.batch import Batch
 from auditspan_seal.formats.commitment import Private
 from auditspan_seal.formats.note import VerifierKey
 from auditspan_seal.verify import parallel
+from auditspan_seal.verify.account import Misfits
 from auditspan_seal.verify.core import Log, Trust, Verifier
 from auditspan_seal.verify.documents import checkpoint_of, entry_of, is_checkpoint
 from auditspan_seal.verify.facts import MAX_INDEX, examine
 from auditspan_seal.verify.items import EntryItem
+from auditspan_seal.verify.journey import Going, Journey
 from auditspan_seal.verify.progress import Progress
 from auditspan_seal.verify.report import Code, Report
 from auditspan_seal.verify.sorter import Sorter
+from auditspan_seal.verify.source import Buffer, Feed
 from auditspan_seal.verify.stored import INDICES, Documents
 from auditspan_seal.witness.trusted import TrustedCheckpoint
 
@@ -70,6 +73,7 @@ def verify_elasticsearch(
     progress: Callable[[str], None] = lambda text: None,
     trust: Trust | None = None,
     jobs: int = 1,
+    journey: Journey | None = None,
 ) -> Report:
     """Verify what is in Elasticsearch.
 
@@ -81,17 +85,20 @@ def verify_elasticsearch(
         progress: is told what is going on.
         trust: what else to trust; instead of `keys`.
         jobs: how many processes to use for each log.
+        journey: where to begin, and what to remember; None: everything is looked at.
 
     Raises:
         SourceError: it does not answer, or not as it should.
     """
-    trust = trust or Trust(keys)
+    journey = journey or Journey()
+    trust = journey.trusting(trust or Trust(keys))
     if origin is not None:
         trust = trust.of(origin)
+    going = Going(journey, trust, Progress(progress), jobs)
     client = connect(url)
     deadline = time.monotonic() + wait
     while True:
-        report = _verify_once(client, url, trust, origin, Progress(progress), jobs)
+        report = _verify_once(client, url, origin, going)
         missing = [finding for finding in report.findings if finding.code in _IN_FLIGHT]
         if not missing or time.monotonic() >= deadline:
             return report
@@ -99,50 +106,73 @@ def verify_elasticsearch(
         time.sleep(min(2.0, max(0.1, deadline - time.monotonic())))
 
 
-def _verify_once(client: Any, url: str, trust: Trust, origin: str | None, progress: Progress, jobs: int) -> Report:
-    source = Documents(client, only=origin)
+def _verify_once(client: Any, url: str, origin: str | None, going: Going) -> Report:
+    journey, trust = going.journey, going.trust
+    source = Documents(client, only=origin, run=journey.run)
     report = trust.report(_without_password(url))
     try:
-        if not source.open():
-            source = Documents(None, only=origin)
-        elif any(item.batch is not None for item in source.loose_checkpoints()):
+        if source.open() and any(item.batch is not None for item in source.loose_checkpoints()):
             # Fields that should be indexed are not: somebody else's templates. What cannot be asked for is sorted here.
-            return verify_documents(documents(client, _of_log(origin)), report.source, trust=trust)
-        return Verifier(source, report, trust, lambda log: _walk(source, log, url, trust, progress, jobs)).run()
+            report.notes.append("the documents are not indexed by log and index, so all were read and sorted here")
+            sorter = Sorter()
+            try:
+                for hit in documents(client, _of_log(origin)):
+                    if journey.run is None or journey.pick()(_statement(hit)):
+                        add(sorter, hit)
+                sorter.filtered = journey.run is not None
+                Verifier(sorter, report, trust, lambda log, misfits: going.along(sorter, log, misfits)).run()
+            finally:
+                sorter.close()
+        else:
+            Verifier(source, report, trust, lambda log, misfits: _walk(source, log, misfits, url, going)).run()
     finally:
         source.close()
+    journey.report(report)
+    return report
 
 
-def _walk(source: Documents, log: Log, url: str, trust: Trust, progress: Progress, jobs: int) -> None:
+def _walk(source: Documents, log: Log, misfits: Misfits, url: str, going: Going) -> None:
     """Walk along a log, range by range of its indexes; in several processes if that is wanted."""
-    origin = log.walk.origin
+    origin, journey, trust = log.walk.origin, going.journey, going.trust
+    if journey.run is not None:
+        journey.one_run(source, log, misfits)
+        return
+    begin = journey.begin(source, log, misfits, trust)
     size = source.size(origin)
-    bounds = _bounds(source, origin, size, jobs)
+    bounds = _bounds(source, origin, source.first_of(origin, begin), size, going.jobs or 1)
     work = list(zip(bounds, [*bounds[1:], MAX_INDEX], strict=True))
-    control = jobs > 1 and _control(source, origin)
+    control = len(work) > 1 and _control(source, origin)
 
     def submit(pool: ProcessPoolExecutor, part: tuple[int, int]) -> Future[parallel.Part | None]:
         known = [*trust.keys, *log.named_keys()]
         return pool.submit(walk_documents, url, str(source.pit), origin, part, trust.checkpoints, control, known)
 
-    pairs = parallel.in_order(jobs, work, submit) if len(work) > 1 else ((part, None) for part in work)
-    for (begin, end), result in pairs:
+    feed: Feed = Buffer()
+    several = len(work) > 1
+    for (low, high), result in (
+        parallel.in_order(going.jobs or 1, work, submit) if several else ((part, None) for part in work)
+    ):
         if result is not None and log.join(result, control):
+            journey.reached(log, misfits, trust)
             continue
-        checkpoints, feed = source.part(origin, begin, end)
+        checkpoints, feed = source.part(origin, low, high)
         for item in checkpoints:
             log.walk.step(item, feed)
             log.tell()
-            progress.at(log.walk.account.records, log.walk.chain.size / max(1, size))
-        log.walk.rest(feed)
+            journey.reached(log, misfits, trust)
+            going.progress.at(log.walk.account.records, log.walk.chain.size / max(1, size))
+        if high != MAX_INDEX:
+            log.walk.rest(feed)
+    journey.reached(log, misfits, trust, last=True)
+    log.walk.rest(feed)
 
 
-def _bounds(source: Documents, origin: str, size: int, jobs: int) -> list[int]:
+def _bounds(source: Documents, origin: str, begin: int, size: int, jobs: int) -> list[int]:
     """Return where ranges begin, each at the first entry of a batch."""
-    bounds = [0]
-    if jobs > 1 and size >= WORTH_IT:
+    bounds = [begin]
+    if jobs > 1 and size - begin >= WORTH_IT:
         step = max(SLICE, -(-size // (jobs * 50)))
-        for index in range(step, size, step):
+        for index in range(begin + step, size, step):
             first = source.next_first(origin, index)
             if first is not None and first > bounds[-1]:
                 bounds.append(first)
@@ -255,6 +285,10 @@ def _source(hit: dict[str, Any]) -> dict[str, Any]:
 
 def _entry(hit: dict[str, Any]) -> EntryItem:
     return entry_of(_source(hit), hit["_id"], hit["_index"])
+
+
+def _statement(hit: dict[str, Any]) -> bytes:
+    return _entry(hit).statement or b""
 
 
 def _without_password(url: str) -> str:

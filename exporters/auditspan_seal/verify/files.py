@@ -14,9 +14,10 @@ from typing import Any
 
 from auditspan_seal.errors import SourceError
 from auditspan_seal.formats.note import VerifierKey
-from auditspan_seal.verify.core import Log, Trust, Verifier
+from auditspan_seal.verify.core import Trust, Verifier
 from auditspan_seal.verify.facts import SPAN, Fact
 from auditspan_seal.verify.items import CheckpointItem
+from auditspan_seal.verify.journey import Going, Journey
 from auditspan_seal.verify.otlp import items_of, opened
 from auditspan_seal.verify.parallel import default_jobs
 from auditspan_seal.verify.progress import SILENT, Progress
@@ -55,6 +56,7 @@ def verify_files(
     trust: Trust | None = None,
     jobs: int | None = None,
     progress: Progress = SILENT,
+    journey: Journey | None = None,
 ) -> Report:
     """Verify OTLP/JSON files, together: a log may be spread over several.
 
@@ -64,33 +66,29 @@ def verify_files(
         trust: what else to trust; instead of `keys`.
         jobs: how many processes to use; None: as many as there are processors, for large files.
         progress: is told how far it is.
+        journey: where to begin, and what to remember; None: everything is looked at.
 
     Raises:
         SourceError: a file cannot be read, or what is in it cannot be sorted.
     """
-    trust = trust or Trust(keys)
+    journey = journey or Journey()
+    trust = journey.trusting(trust or Trust(keys))
     report = trust.report(", ".join(map(str, paths)))
     sorter = Sorter(copies=True)
+    sorter.filtered = journey.run is not None
     try:
-        sort(paths, sorter, report, jobs, progress)
-        walked = 0
-
-        def walk(log: Log) -> None:
-            nonlocal walked
-            checkpoints, feed = sorter.read(log.walk.origin)
-            for item in checkpoints:
-                log.walk.step(item, feed)
-                log.tell()
-                progress.at(walked + log.walk.account.records)
-            log.walk.rest(feed)
-            walked += log.walk.account.records
-
-        return Verifier(sorter, report, trust, walk).run()
+        sort(paths, sorter, report, jobs, progress, journey.run)
+        going = Going(journey, trust, progress)
+        Verifier(sorter, report, trust, lambda log, misfits: going.along(sorter, log, misfits)).run()
     finally:
         sorter.close()
+    journey.report(report)
+    return report
 
 
-def sort(paths: Sequence[Path], sorter: Sorter, report: Report, jobs: int | None, progress: Progress) -> None:
+def sort(
+    paths: Sequence[Path], sorter: Sorter, report: Report, jobs: int | None, progress: Progress, run: str | None = None
+) -> None:
     """Read files and put what is in them into a sorter.
 
     Raises:
@@ -100,7 +98,7 @@ def sort(paths: Sequence[Path], sorter: Sorter, report: Report, jobs: int | None
     whole = sum(piece.end - piece.begin for piece in pieces) or 1
     jobs = default_jobs(whole) if jobs is None else jobs
     records = done = problems = 0
-    for piece, found in _read(pieces, jobs):
+    for piece, found in _read(pieces, jobs, run):
         for row in found.rows:
             sorter.add_row(row)
         for item in found.checkpoints:
@@ -114,9 +112,9 @@ def sort(paths: Sequence[Path], sorter: Sorter, report: Report, jobs: int | None
         report.notes.append(f"{problems - _SAID} more lines are not JSON")
 
 
-def read_piece(piece: Piece) -> Found:
+def read_piece(piece: Piece, run: str | None = None) -> Found:
     """Read a piece of a file, in whatever process."""
-    return next(_chunks(piece, 1 << 62))
+    return next(_chunks(piece, 1 << 62, run))
 
 
 def _pieces(path: Path) -> Iterator[Piece]:
@@ -138,16 +136,16 @@ def _pieces(path: Path) -> Iterator[Piece]:
         raise SourceError(f"{path} cannot be read: {error.strerror}.", "Check the path and its permissions.") from None
 
 
-def _read(pieces: Sequence[Piece], jobs: int) -> Iterator[tuple[Piece, Found]]:
+def _read(pieces: Sequence[Piece], jobs: int, run: str | None) -> Iterator[tuple[Piece, Found]]:
     if jobs <= 1 or len(pieces) <= 1:
         for piece in pieces:
-            for found in _chunks(piece, 4000):
+            for found in _chunks(piece, 4000, run):
                 yield piece, found
         return
     waiting: deque[tuple[Piece, Future[Found]]] = deque()
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         for piece in pieces:
-            waiting.append((piece, pool.submit(read_piece, piece)))
+            waiting.append((piece, pool.submit(read_piece, piece, run)))
             if len(waiting) >= jobs * _AHEAD:
                 done, future = waiting.popleft()
                 yield done, future.result()
@@ -156,13 +154,14 @@ def _read(pieces: Sequence[Piece], jobs: int) -> Iterator[tuple[Piece, Found]]:
             yield done, future.result()
 
 
-def _chunks(piece: Piece, size: int) -> Iterator[Found]:
+def _chunks(piece: Piece, size: int, run: str | None) -> Iterator[Found]:
     """Read a piece in chunks of so many spans."""
     rows: list[tuple[Any, ...]] = []
     checkpoints: list[CheckpointItem] = []
     problems: list[str] = []
     records = 0
     name = piece.path.name
+    pick = Journey(run=run).pick() if run is not None else None
     with opened(piece.path) as file:
         packed = name.endswith(_UNPACKED)
         if not packed:
@@ -177,7 +176,7 @@ def _chunks(piece: Piece, size: int) -> Iterator[Found]:
                     return
 
         first = piece.first or 1_000_000_000  # lines are counted from the beginning of the first piece only
-        for item in items_of(lines(), name, first, file.read, problems.append):
+        for item in items_of(lines(), name, first, file.read, problems.append, pick):
             if isinstance(item, Fact):
                 rows.append(row_of(item))
                 records += item.kind == SPAN

@@ -43,7 +43,12 @@ class Block:
 
 
 def blocks(
-    folder: Path, origin: str, start: reader.Cursor, stop: reader.Cursor | None = None, pick: Pick | None = None
+    folder: Path,
+    origin: str,
+    start: reader.Cursor,
+    stop: reader.Cursor | None = None,
+    pick: Pick | None = None,
+    known: int = 0,
 ) -> Iterator[Block | reader.Tail]:
     """Read all batches from one place to another; a Tail where a file does not end with a checkpoint.
 
@@ -53,6 +58,7 @@ def blocks(
         start: a place between two batches.
         stop: another; None: the end.
         pick: which entries to judge; None: all.
+        known: entries below this index need not be judged.
 
     Raises:
         DirectoryError: a file cannot be read.
@@ -67,7 +73,7 @@ def blocks(
             with open(path, "rb") as file:
                 file.seek(offset)
                 size = os.fstat(file.fileno()).st_size if end is None else end
-                yield from _blocks(file, name, origin, offset, size, pick)
+                yield from _blocks(file, name, origin, offset, size, pick, known)
         except OSError as error:
             raise DirectoryError(
                 f"The log file {path} cannot be read: {error.strerror}.", "Check its permissions."
@@ -75,12 +81,17 @@ def blocks(
 
 
 def _blocks(
-    file: Iterable[bytes], name: str, origin: str, offset: int, end: int, pick: Pick | None
+    file: Iterable[bytes], name: str, origin: str, offset: int, end: int, pick: Pick | None, known: int
 ) -> Iterator[Block | reader.Tail]:
     loads, sha256, readable, no_values = orjson.loads, hashlib.sha256, statements.READABLE, {dict}.isdisjoint
     place = f"log/{name}"
     facts: list[Fact] = []
-    begin, first, index = offset, 0, 0
+    begin, first = offset, 0
+    if offset or not name[:20].isdecimal():
+        known = 0
+    elif known:
+        first = int(name[:20])  # the name of a log file is the index of its first entry
+    index = first
     for line in file:
         if offset >= end or line[-1:] != b"\n":
             break
@@ -97,7 +108,7 @@ def _blocks(
         index += 1
         if PRIVATE_MARK in statement and kind == ENTRY:
             statement, _, private = statement.partition(PRIVATE_MARK)
-        if pick is not None and not pick(statement):
+        if index <= known or (pick is not None and not pick(statement)):
             continue
         fact = None
         if not private:

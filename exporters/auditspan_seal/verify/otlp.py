@@ -24,6 +24,7 @@ from auditspan_seal.errors import SourceError
 from auditspan_seal.verify.documents import checkpoint_of, entry_of, is_checkpoint
 from auditspan_seal.verify.facts import Fact, examine
 from auditspan_seal.verify.items import CheckpointItem
+from auditspan_seal.verify.source import Pick
 
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".json.zst", ".jsonl.zst")
 _KINDS = dict(enumerate(("Unspecified", "Internal", "Server", "Client", "Producer", "Consumer")))
@@ -71,7 +72,12 @@ def _zstd(path: Path) -> Iterator[IO[bytes]]:
 
 
 def items_of(
-    lines: Iterable[bytes], name: str, first: int, rest: Callable[[], bytes], problem: Callable[[str], None]
+    lines: Iterable[bytes],
+    name: str,
+    first: int,
+    rest: Callable[[], bytes],
+    problem: Callable[[str], None],
+    pick: Pick | None = None,
 ) -> Iterator[Fact | CheckpointItem]:
     """Read requests, and judge the entries in them.
 
@@ -81,6 +87,7 @@ def items_of(
         first: number of the first line, from 1.
         rest: reads what is left of the file; for a file that is one JSON document in several lines.
         problem: is told of lines that cannot be read.
+        pick: which statements are wanted; None: all.
     """
     for number, line in enumerate(lines, first):
         if not line.strip():
@@ -96,10 +103,10 @@ def items_of(
                 problem(f"line {number} of {name} is not JSON and was left out")
                 continue
         for one in request if isinstance(request, list) else [request]:
-            yield from _items(one, name, number)
+            yield from _items(one, name, number, pick)
 
 
-def _items(request: Any, name: str, line: int) -> Iterator[Fact | CheckpointItem]:
+def _items(request: Any, name: str, line: int, pick: Pick | None) -> Iterator[Fact | CheckpointItem]:
     position = 0
     for resource_spans in _list(request, "resourceSpans"):
         resource: dict[str, Any] | None = None
@@ -118,8 +125,10 @@ def _items(request: Any, name: str, line: int) -> Iterator[Fact | CheckpointItem
                 place = f"{name}:{line}#{position}"
                 if is_checkpoint(document):
                     yield checkpoint_of(document, place)
-                else:
-                    yield examine(entry_of(document, place, name))
+                    continue
+                item = entry_of(document, place, name)
+                if pick is None or item.statement is None or pick(item.statement):
+                    yield examine(item)
 
 
 def _document(span: dict[str, Any], attributes: dict[str, Any], resource: dict[str, Any], scope: Any) -> dict[str, Any]:

@@ -23,10 +23,11 @@ from auditspan_seal.errors import AuditspanError
 from auditspan_seal.formats.batch import CHECKPOINT
 from auditspan_seal.formats.note import Note, VerifierKey
 from auditspan_seal.log import reader
+from auditspan_seal.verify.account import Account, KeyEvent, Misfits
 from auditspan_seal.verify.items import CheckpointItem
 from auditspan_seal.verify.lines import blocks
 from auditspan_seal.verify.source import Buffer, Feed
-from auditspan_seal.verify.walk import Account, KeyEvent, Misfits, Walk
+from auditspan_seal.verify.walk import Walk
 from auditspan_seal.witness.trusted import TrustedCheckpoint
 
 W = TypeVar("W")
@@ -84,9 +85,18 @@ def default_jobs(size: int) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def ranges(folder: Path, length: int = RANGE) -> Iterator[Range]:
-    """Cut the log files into ranges of about `length` bytes, each ending with a checkpoint or a file."""
+def ranges(folder: Path, start: reader.Cursor, length: int | None = None) -> Iterator[Range]:
+    """Cut the log files into ranges of about `length` bytes, each ending with a checkpoint or a file.
+
+    Args:
+        folder: the folder of the log files.
+        start: the file to begin with.
+        length: in bytes; None: :data:`RANGE`.
+    """
+    length = length or RANGE
     for name in reader.files(folder):
+        if name < start.file:
+            continue
         with contextlib.suppress(OSError), open(folder / name, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             begin = 0

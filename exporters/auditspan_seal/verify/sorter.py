@@ -53,6 +53,8 @@ class Sorter:
         self._entries: list[tuple[Any, ...]] = []
         self._checkpoints: list[tuple[Any, ...]] = []
         self._indexed = False
+        self.filtered = False
+        """Whether only wanted entries were added."""
 
     def close(self) -> None:
         """Remove the database."""
@@ -120,16 +122,23 @@ class Sorter:
     def picked(
         self, origin: str, pick: Pick, before: int | None = None
     ) -> Iterator[tuple[CheckpointItem | None, list[Fact]]]:
-        """See :class:`.source.Source`. Of spans no statement is kept: only others can be picked."""
-        query = _ENTRY + "WHERE origin = ? AND at >= 0 AND at < ? AND kind != ? ORDER BY at"
-        facts = map(_fact, self._run(query, origin, MAX_INDEX if before is None else before, SPAN))
-        wanted = (fact for fact in facts if pick(fact.more.statement or b""))
+        """See :class:`.source.Source`. Spans are picked when they are added, or not at all: no statement is kept."""
+        query = _ENTRY + "WHERE origin = ? AND at >= 0 AND at < ? AND (? OR kind != ?) ORDER BY at"
+        values = (origin, MAX_INDEX if before is None else before, self.filtered, SPAN)
+        wanted = (
+            fact
+            for fact in map(_fact, self._run(query, *values))
+            if fact.kind == SPAN or pick(fact.more.statement or b"")
+        )
         return grouped(wanted, lambda index: self._at_checkpoint(origin, index))
 
-    def first_since(self, origin: str, moment: int) -> int | None:
-        """Return the lowest index of an entry that states a time from `moment` (ns) on; None: there is none."""
+    def first_since(self, origin: str, moment: int) -> int:
+        """See :class:`.source.Source`."""
         row = self._run("SELECT min(at) FROM entry WHERE origin = ? AND at >= 0 AND time >= ?", origin, moment)
-        return next(row, (None,))[0]
+        found = next(row, (None,))[0]
+        if found is None:
+            found = next(self._run("SELECT max(first) FROM checkpoint WHERE origin = ?", origin), (None,))[0]
+        return int(found or 0)
 
     def _at_checkpoint(self, origin: str, index: int) -> CheckpointItem | None:
         query = _CHECKPOINT + "WHERE origin = ? AND first <= ? AND size > ? ORDER BY first LIMIT 1"

@@ -48,6 +48,12 @@ class Source(Protocol):
     def at(self, origin: str, indexes: Sequence[int]) -> Iterator[Fact]:
         """Return the entries that claim one of these indexes (rising)."""
 
+    def first_since(self, origin: str, moment: int) -> int:
+        """Return the lowest index of an entry that states a time from `moment` (ns since the epoch) on.
+
+        If there is none, that of the last checkpoint.
+        """
+
     def loose(self) -> Iterator[Fact]:
         """Return what claims no place that it could be read in."""
 

@@ -110,21 +110,24 @@ class Documents:
         hits = self._search(query, size=1, sort=[{_FIRST: "asc"}])["hits"]["hits"]
         return int(hits[0]["sort"][0]) if hits else None
 
-    def first_since(self, origin: str, moment: int) -> int | None:
-        """Return the lowest index of a span that ended at `moment` (ns since the epoch) or later; None: there is none.
+    def first_since(self, origin: str, moment: int) -> int:
+        """See :class:`.source.Source`.
 
         The time is that of the visible document, which may say anything: the scope that comes of it is said.
         """
-        when = f"{moment // 1_000_000}.{moment % 1_000_000:06d}"
+        when = moment // 1_000_000
         query = every(self._of(origin), _exists(_INDEX), {"range": {"@timestamp": {"gte": when, "format": _EPOCH}}})
-        hits = self._search(query, size=1, sort=[{_INDEX: "asc"}])["hits"]["hits"]
-        return int(hits[0]["sort"][0]) if hits else None
+        hits = self._search(query, size=1, sort=_BY_INDEX)["hits"]["hits"]
+        return int(hits[0]["sort"][0]) if hits else max(0, self.size(origin) - 1)
 
     def read(self, origin: str, begin: int = 0) -> tuple[Iterator[CheckpointItem], Feed]:
         """See :class:`.source.Source`."""
-        item = self._covering(origin, begin) if begin else None
-        first = item.batch.first if item is not None and item.batch is not None else begin
-        return self.part(origin, first, MAX_INDEX)
+        return self.part(origin, self.first_of(origin, begin), MAX_INDEX)
+
+    def first_of(self, origin: str, index: int) -> int:
+        """Return where the batch of the checkpoint that covers an index begins; the index if there is none."""
+        item = self._covering(origin, index) if index else None
+        return item.batch.first if item is not None and item.batch is not None else index
 
     def part(self, origin: str, begin: int, end: int) -> tuple[Iterator[CheckpointItem], Feed]:
         """Return the checkpoints whose batch begins in a range of indexes, and the entries of that range."""

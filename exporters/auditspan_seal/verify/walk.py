@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
 
@@ -12,106 +11,19 @@ from auditspan_seal import spans
 from auditspan_seal.errors import FormatError
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.batch import Batch
-from auditspan_seal.formats.note import Note
+from auditspan_seal.verify.account import MAX_MISFITS, Account, KeyEvent, Misfits, span_of
 from auditspan_seal.verify.chain import Chain, Step
 from auditspan_seal.verify.facts import MAX_INDEX, SPAN, Fact, says
 from auditspan_seal.verify.items import CheckpointItem
 from auditspan_seal.verify.personal import erased_by
 from auditspan_seal.verify.report import Code, Finding, add_bounded
 from auditspan_seal.verify.source import Feed
-from auditspan_seal.verify.tally import Held, IndexSet, Numbers, Values, present
+from auditspan_seal.verify.tally import Held, present
 from auditspan_seal.witness.trusted import TrustedCheckpoint
 
 KEY_ENTRIES = ("genesis", "rotation", "revocation")
 CONTROL = "control-"
 """How the names of segments begin that only the owner of the log can write (since ``"control": true`` in genesis)."""
-MAX_MISFITS = 100_000
-
-
-@dataclass
-class Misfits:
-    """Entries of all logs that are not what was signed for the index that they claim; their place is sought at the end.
-
-    Attributes:
-        facts: the first :data:`MAX_MISFITS` of them.
-        more: how many more there are.
-        foreign: documents without a statement: nothing can say where they belong.
-        omitted: code → how many more of these there are.
-    """
-
-    facts: list[Fact] = field(default_factory=list)
-    more: int = 0
-    foreign: list[Finding] = field(default_factory=list)
-    omitted: dict[Code, int] = field(default_factory=dict)
-
-    def add(self, fact: Fact) -> None:
-        """Add one."""
-        if not fact.leaf:
-            finding = Finding(
-                Code.FOREIGN_DOCUMENT,
-                "A document without a statement is among the sealed ones: it was put there, or its statement was "
-                "removed. It is not evidence.",
-                *claim_of(fact), span_of(fact), fact.more.document_id, "attributes.audit.statement",
-            )  # fmt: skip
-            add_bounded(self.foreign, self.omitted, finding)
-        elif len(self.facts) < MAX_MISFITS:
-            self.facts.append(fact)
-        else:
-            self.more += 1
-
-
-@dataclass(frozen=True)
-class KeyEvent:
-    """What the key ring of a log has to be told: a proven entry that speaks of keys, or a checkpoint.
-
-    Attributes:
-        statement: the entry; None: a checkpoint.
-        note: the checkpoint; None: an entry.
-        index: of the entry, or of the first entry of the batch.
-        size: tree size of the checkpoint.
-        latest: latest time that an entry of the batch states, nanoseconds since the epoch; None: none does.
-        document_id: where it was found.
-    """
-
-    statement: bytes | None
-    note: Note | None
-    index: int
-    size: int = 0
-    latest: int | None = None
-    document_id: str | None = None
-
-
-@dataclass
-class Account:
-    """What is known of a log so far.
-
-    Attributes:
-        numbers: running numbers of the process streams.
-        values: personal values that are gone, and erasures.
-        missing: indexes that are signed for and whose entry was not found yet.
-        unproven: ranges of indexes of which nothing proves what was there.
-        findings: what is not as it should be.
-        omitted: code → how many more findings there are.
-        records: audit spans.
-        copies: second deliveries.
-        compared: whether visible documents were compared.
-        promise: index, time (ns) and seconds of the last heartbeat: how long until it promises another entry.
-        control: whether the log says that erasures come from :data:`CONTROL` segments only.
-        events: what the key ring has to be told and was not yet.
-    """
-
-    numbers: Numbers = field(default_factory=Numbers)
-    values: Values = field(default_factory=Values)
-    missing: IndexSet = field(default_factory=IndexSet)
-    unproven: list[tuple[int, int]] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    omitted: dict[Code, int] = field(default_factory=dict)
-    records: int = 0
-    copies: int = 0
-    compared: bool = False
-    promise: tuple[int, int, int] | None = None
-    control: bool = False
-    events: list[KeyEvent] = field(default_factory=list)
 
 
 class Walk:
@@ -146,10 +58,11 @@ class Walk:
         """Index that the walk began with."""
         self.irregular = False
         """Whether a checkpoint could not be used or one is missing."""
+        self._trusted = trusted
         self._misfits = misfits
         self._copies = copies
         self._compare = compare
-        self._known = known
+        self.known = known
 
     # -- checkpoints -------------------------------------------------------------------------------------------
 
@@ -187,12 +100,17 @@ class Walk:
         Returns:
             whether the checkpoint could be used.
         """
-        self.chain = Chain(self.origin)
+        anchor, self.chain = self.chain.anchor, Chain(self.origin, self._trusted)
         step, note = self.chain.meet(item)
         batch = item.batch
         if batch is None or note is None or step is Step.KNOWN:
             self._drain()
             return False
+        if step is Step.GAP:
+            self.chain.adopt(batch)
+        self.chain.advance(batch)
+        self.chain.anchor = max(anchor, self.chain.anchor)
+        self._drain()
         places = {leaf: at for at, leaf in enumerate(batch.leaves)}
         found: dict[int, Fact] = {}
         for fact in facts:
@@ -292,7 +210,7 @@ class Walk:
             the latest time that they state.
         """
         account = self.account
-        last, see, known = account.numbers.last, account.numbers.see, self._known
+        last, see, known = account.numbers.last, account.numbers.see, self.known
         latest = 0
         for place, fact in enumerate(found) if places is None else zip(places, found, strict=True):
             if first + place < known:
@@ -381,7 +299,7 @@ class Walk:
         honest = self._copies or (
             two is not None and one.document_id == two.document_id and one.container != two.container
         )
-        if index < self._known:
+        if index < self.known:
             return
         if not honest or (fact.index != index and fact.index >= 0):
             also = f"; the other document is {two.document_id}" if two is not None else ""
@@ -436,7 +354,7 @@ class Walk:
         fact = self._placed(index, fact)
         if self.account.missing.discard(index):
             self._judge(index, [fact])
-        elif index >= self._known:
+        elif index >= self.known:
             self._copy(index, fact, None)
 
     def cannot_prove(self, index: int) -> bool:
@@ -462,22 +380,6 @@ class Walk:
     def _drain(self) -> None:
         for finding in self.chain.drain():
             self.find(finding)
-
-
-def span_of(fact: Fact) -> str | None:
-    """Return the span ID of an entry, as far as it is known."""
-    return fact.more.span_id
-
-
-def claim_of(fact: Fact) -> tuple[str | None, int | None]:
-    """Return the log and the index that an entry claims, as far as it does."""
-    if fact.index >= 0:
-        return fact.origin, fact.index
-    origin, index = fact.more.shown
-    return (
-        origin if isinstance(origin, str) else fact.origin or None,
-        index if isinstance(index, int) and not isinstance(index, bool) else None,
-    )
 
 
 def _first_claims(facts: Iterable[Fact], begin: int) -> Iterator[bytes]:
