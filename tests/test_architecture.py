@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "auditspan_seal.processor": ("auditspan_seal.service",),
     "auditspan_seal.verify": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.keys", "auditspan_seal.log",
-        "auditspan_seal.spans", "auditspan_seal.ship",
+        "auditspan_seal.spans", "auditspan_seal.ship", "auditspan_seal.witness.trusted",
     ),
     "auditspan_seal.erase": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.log", "auditspan_seal.spans",

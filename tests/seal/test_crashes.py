@@ -37,7 +37,7 @@ def record(directory: Directory, first: int, count: int) -> None:
     """Write entries as a process does, and go."""
     writer = SegmentWriter(directory.segments)
     for number in range(first, first + count):
-        fields = {"v": 2, "type": "span", "origin": directory.origin, "name": f"entry {number}"}
+        fields = {"v": 2, "type": "span", "origin": directory.origin, "name": f"entry {number}", "end": "1"}
         writer.append(lambda name, at, f=fields: statements.encode({**f, "segment": name, "number": at}))  # type: ignore[misc]
     writer.close()
 

@@ -279,7 +279,15 @@ def test_an_unfinished_batch_is_completed_from_the_segments(make_records: Make, 
 
 def _statement(directory: Directory, name: str, number: int) -> bytes:
     return statements.encode(
-        {"v": 1, "type": "span", "origin": directory.origin, "segment": name, "number": number, "name": "again"}
+        {
+            "v": 1,
+            "type": "span",
+            "origin": directory.origin,
+            "segment": name,
+            "number": number,
+            "name": "again",
+            "end": "1",
+        }
     )
 
 

@@ -1,389 +1,370 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The verifier: takes checkpoints and entries from any source, in any order, and says what is wrong with them."""
+"""The verifier: walks along every log of a source, finds the place of what is out of place, and says what is wrong."""
 
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from auditspan_seal.errors import FormatError
 from auditspan_seal.formats import statement as statements
-from auditspan_seal.formats.batch import Batch
-from auditspan_seal.formats.merkle import Frontier, leaf_hash
-from auditspan_seal.formats.note import Note, VerifierKey
-from auditspan_seal.verify.items import CheckpointItem, EntryItem
-from auditspan_seal.verify.personal import Erased, check, erasures
-from auditspan_seal.verify.report import Code, Finding, Report
-from auditspan_seal.verify.visible import mismatches
+from auditspan_seal.formats.note import VerifierKey
+from auditspan_seal.verify.account import KeyEvent, Misfits, claim_of, span_of
+from auditspan_seal.verify.chain import Chain, Step
+from auditspan_seal.verify.facts import Fact
+from auditspan_seal.verify.parallel import Part
+from auditspan_seal.verify.report import Claim, Code, Finding, Report
+from auditspan_seal.verify.source import Source
+from auditspan_seal.verify.trust import KeyRing, Revocation, coverage
+from auditspan_seal.verify.walk import KEY_ENTRIES, Walk
+from auditspan_seal.witness.trusted import TrustedCheckpoint
+
+_PATIENCE = 2  # a log is silent when it is this many times as late as its last heartbeat promised
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What a verification rests on.
+
+    Attributes:
+        keys: the keys to trust, each for the log of its name (a key without a name: for every log). None given: take
+            the one that each log names in its genesis entry (trust on first use).
+        revocations: keys that are not to be trusted any more.
+        checkpoints: what a second place has seen of the logs.
+        require: claims that must not be left open.
+    """
+
+    keys: Sequence[VerifierKey] = ()
+    revocations: Sequence[Revocation] = ()
+    checkpoints: Sequence[TrustedCheckpoint] = ()
+    require: Sequence[Claim] = ()
+
+    def of(self, origin: str) -> Trust:
+        """Return the trust for one log alone: what a second place has seen of others says nothing here."""
+        return replace(self, checkpoints=[item for item in self.checkpoints if item.origin == origin])
+
+    def ring(self, origin: str) -> KeyRing:
+        """Return the keys of a log."""
+        seen = [(item.size, item.time) for item in self.checkpoints if item.origin == origin]
+        return KeyRing(origin, self.keys, self.revocations, coverage(seen))
+
+    def report(self, source: str) -> Report:
+        """Return an empty report."""
+        return Report(source, "pinned" if self.keys else "first_use", required=tuple(self.require))
+
+
+@dataclass
+class Log:
+    """One log while it is verified.
+
+    Attributes:
+        walk: how far it is.
+        ring: its keys.
+        keys: what the ring was told of keys, to be able to tell it again.
+        rekey: whether an entry that speaks of keys was found late.
+        scoped: whether the walk did not begin at the beginning on purpose.
+        picked: whether only some entries were looked at.
+        resumed: whether it went on where another verification had ended.
+        before: signed checkpoints that were verified by that one.
+    """
+
+    walk: Walk
+    ring: KeyRing
+    keys: list[KeyEvent] = field(default_factory=list)
+    rekey: bool = False
+    scoped: bool = False
+    picked: bool = False
+    resumed: bool = False
+    before: int = 0
+
+    def tell(self) -> None:
+        """Tell the ring what it was not told yet."""
+        events, self.walk.account.events = self.walk.account.events, []
+        spoken = False
+        for event in events:
+            self._tell(event)
+            if event.statement is not None or spoken:
+                self.keys.append(event)
+                spoken = event.statement is not None
+
+    def join(self, part: Part, control: bool) -> bool:
+        """Go on with a range that was walked along elsewhere; returns whether it continues this one.
+
+        Args:
+            part: what was found there.
+            control: what it was told of the log (see :class:`.walk.Account`).
+        """
+        chain, account = self.walk.chain, self.walk.account
+        if part.begin != (chain.size, chain.tree.hashes) or (chain.size and control != account.control):
+            return False
+        self.walk.join(part.account, part.end, part.read, part.anchor)
+        self.tell()
+        return True
+
+    def named_keys(self) -> list[VerifierKey]:
+        """Return the keys that the entries told so far name."""
+        found = []
+        for event in self.keys:
+            if event.statement is not None:
+                fields = statements.decode(event.statement)
+                with contextlib.suppress(FormatError):
+                    found.append(VerifierKey.parse(str(fields.get("new") or fields.get("key"))))
+        return found
+
+    def _tell(self, event: KeyEvent) -> None:
+        found: Iterable[tuple[Code, str]] = ()
+        if event.statement is not None:
+            found = self.ring.entry(event.index, statements.decode(event.statement))
+        elif event.note is not None:
+            found = self.ring.checkpoint(event.note, event.index, event.size, event.latest)
+        for code, message in found:
+            self.walk.find(Finding(code, message, self.walk.origin, event.index, None, event.document_id))
 
 
 class Verifier:
-    """Collects checkpoints and entries, then judges.
+    """Verifies the logs of a source.
 
     Args:
-        source: what is being read, for the report.
-        keys: the keys to trust, each for the log of its name (a key without a name: for every log). None given: take
-            the one that each log names in its genesis entry (trust on first use).
+        source: where they are.
+        report: takes the result.
+        trust: what the verification rests on.
+        walk: walks along one log; None: from its beginning to its end, in this process.
+        now: nanoseconds since the epoch.
     """
 
-    def __init__(self, source: str, *keys: VerifierKey) -> None:
-        self.report = Report(source, "pinned" if keys else "first_use")
-        self._keys = keys
-        self._checkpoints: dict[str, list[CheckpointItem]] = defaultdict(list)
-        self._entries: list[EntryItem] = []
+    def __init__(
+        self,
+        source: Source,
+        report: Report,
+        trust: Trust,
+        walk: Callable[[Log, Misfits], None] | None = None,
+        now: int | None = None,
+    ) -> None:
+        self.report = report
+        self.misfits = Misfits()
+        self._source = source
+        self._trust = trust
+        self._walk = walk or self._whole
+        self._now = time.time_ns() if now is None else now
 
-    def add_checkpoint(self, item: CheckpointItem) -> None:
-        """Add a checkpoint."""
-        self._checkpoints[item.origin].append(item)
-
-    def add_entry(self, item: EntryItem) -> None:
-        """Add an entry."""
-        self._entries.append(item)
-
-    def finish(self) -> Report:
-        """Judge everything that was added."""
-        if not self._entries and not self._checkpoints:
-            self._find(Code.NOTHING_FOUND, "There is nothing to verify: no audit record and no checkpoint was found.")
+    def run(self) -> Report:
+        """Verify everything."""
+        logs: dict[str, Log] = {}
+        without: set[str] = set()
+        for origin in self._source.origins():
+            log = self._log(origin)
+            self._walk(log, self.misfits)
+            if log.walk.chain.read or log.walk.account.findings or log.resumed:
+                logs[origin] = log
+            else:
+                without.add(origin)
+        for fact in self._source.loose():
+            self.misfits.add(fact)
+            if fact.origin and fact.origin not in logs and fact.leaf:
+                without.add(fact.origin)
+        if not logs and not without and not self.misfits.facts and not self.misfits.foreign:
+            message = "There is nothing to verify: no audit record and no checkpoint was found."
+            self.report.add(Finding(Code.NOTHING_FOUND, message))
             return self.report
-        claims: dict[str, dict[int, bytes]] = defaultdict(dict)
-        for item in self._entries:
-            if item.origin is not None and item.index is not None and item.statement is not None:
-                claims[item.origin].setdefault(item.index, leaf_hash(item.statement))
-        logs = {origin: _Log(origin, items, claims[origin], self) for origin, items in self._checkpoints.items()}
-        places = {leaf: (log, index) for log in logs.values() for leaf, index in log.leaves.items()}
-        found: dict[tuple[str, int], EntryItem] = {}
-        for item in self._entries:
-            self._place(item, logs, places, found)
+        altered = self._place(logs)
         for log in logs.values():
-            log.judge({index: item for (origin, index), item in found.items() if origin == log.origin})
-        for origin in {item.origin for item in self._entries if item.origin and item.origin not in logs}:
-            self._find(
-                Code.NO_CHECKPOINT, f"Records claim to be of the log {origin}, of which no checkpoint is there.", origin
-            )
-        for key in self._keys:
+            self._finish(log, altered.get(log.walk.origin, set()))
+        for origin in sorted(without):
+            message = f"Records claim to be of the log {origin}, of which no checkpoint is there."
+            self.report.add(Finding(Code.NO_CHECKPOINT, message, origin))
+        for key in self._trust.keys:
             if key.name and key.name not in logs:
-                self._find(
-                    Code.NO_CHECKPOINT,
-                    f"A key for the log {key.name} was given, of which no checkpoint is there.",
-                    key.name,
-                )
-        self.report.findings.sort(key=lambda f: (f.origin or "", f.index if f.index is not None else -1, f.code.value))
+                message = f"A key for the log {key.name} was given, of which no checkpoint is there."
+                self.report.add(Finding(Code.NO_CHECKPOINT, message, key.name))
+        self._lost(logs.keys())
+        self.report.order()
         return self.report
 
-    def _place(
-        self,
-        item: EntryItem,
-        logs: Mapping[str, _Log],
-        places: Mapping[bytes, tuple[_Log, int]],
-        found: dict[tuple[str, int], EntryItem],
-    ) -> None:
-        """Find the entry's place by its leaf hash: what a document says about its own place proves nothing."""
-        if item.statement is None:
-            self._find(
-                Code.FOREIGN_DOCUMENT,
-                "A document without a statement is among the sealed ones: it was put there, or its statement was "
-                "removed. It is not evidence.",
-                item.origin, item.index, item.span_id, item.document_id, "attributes.audit.statement",
-            )  # fmt: skip
-            return
-        place = places.get(leaf_hash(item.statement))
-        if place is None:
-            log = logs.get(item.origin or "")
-            if log is not None and item.index is not None and item.index >= log.size:
-                self._find(
-                    Code.ENTRY_UNCOVERED,
-                    f"The record at index {item.index} is not covered by a checkpoint yet ({log.size} entries are).",
-                    item.origin, item.index, item.span_id, item.document_id,
-                )  # fmt: skip
-            elif log is not None and item.index is not None and log.cannot_prove(item.index):
-                pass  # said once for the whole range
-            elif log is not None or item.origin is None:
-                if log is not None and item.index is not None:
-                    log.altered.add(item.index)
-                self._find(
-                    Code.STATEMENT_ALTERED,
-                    "The statement is not the one that was signed for this index: it was altered or forged.",
-                    item.origin, item.index, item.span_id, item.document_id,
-                    "attributes.audit.statement" if item.document is not None else None,
-                )  # fmt: skip
-            return
-        log, index = place
-        other = found.get((log.origin, index))
-        if other is not None:
-            # The same ID in another backing index is an honest second delivery after a rollover.
-            if other.document_id != item.document_id or other.container == item.container:
-                self._find(
-                    Code.DUPLICATE_DOCUMENT,
-                    f"The record at index {index} is there twice; the other document is {other.document_id}.",
-                    log.origin, index, item.span_id, item.document_id,
-                )  # fmt: skip
-            return
-        found[log.origin, index] = item
+    def _log(self, origin: str) -> Log:
+        walk = Walk(origin, self._trust.checkpoints, self.misfits, copies=self._source.copies)
+        return Log(walk, self._trust.ring(origin))
 
-    def key_for(self, origin: str) -> VerifierKey | None:
-        """Return the key to trust for a log, among those that were given."""
-        by_name = {key.name: key for key in self._keys}
-        key = by_name.get(origin) or by_name.get("")
-        return VerifierKey(origin, key.public) if key is not None else None
+    def _whole(self, log: Log, misfits: Misfits) -> None:
+        checkpoints, feed = self._source.read(log.walk.origin)
+        for item in checkpoints:
+            log.walk.step(item, feed)
+            log.tell()
+        log.walk.rest(feed)
 
-    def _find(
-        self,
-        code: Code,
-        message: str,
-        origin: str | None = None,
-        index: int | None = None,
-        span_id: str | None = None,
-        document_id: str | None = None,
-        field: str | None = None,
-    ) -> None:
-        self.report.findings.append(Finding(code, message, origin, index, span_id, document_id, field))
+    # -- what is out of place ----------------------------------------------------------------------------------
 
+    def _place(self, logs: dict[str, Log]) -> dict[str, set[int]]:
+        """Find the place of each misfit by its leaf hash: what a document says about its own place proves nothing.
 
-class _Log:
-    """One log: its checkpoints chained into one tree, then its entries held against it."""
-
-    def __init__(
-        self, origin: str, items: list[CheckpointItem], claims: Mapping[int, bytes], verifier: Verifier
-    ) -> None:
-        self.origin = origin
-        self._claims = claims  # index -> leaf hash, as the documents say; good only where it leads to a signed root
-        self.leaves: dict[bytes, int] = {}
-        self.altered: set[int] = set()
-        """Indexes that a document with an altered statement claims: what was signed there is not simply missing."""
-        self._verifier = verifier
-        self._notes: list[tuple[Note, CheckpointItem]] = []
-        self._roots: dict[int, bytes] = {0: Frontier().root()}
-        self._tree = Frontier()
-        self._erased: Erased = {}
-        self._origins = {origin}
-        self._unproven: list[tuple[int, int]] = []
-        readable = [item for item in items if item.batch is not None]
-        for item in items:
-            if item.batch is None:
-                self._find(Code.CHECKPOINT_INVALID, f"A checkpoint cannot be read: {item.problem}", item)
-        for item in sorted(readable, key=lambda i: (i.batch.first, i.batch.size)):  # type: ignore[union-attr]
-            try:
-                self._chain(item)
-            except FormatError as error:
-                self._find(Code.CHECKPOINT_INVALID, f"A checkpoint cannot be used: {error.what}", item)
-
-    @property
-    def size(self) -> int:
-        """Tree size of the last good checkpoint."""
-        return self._tree.size
-
-    def cannot_prove(self, index: int) -> bool:
-        """Tell whether the checkpoint for an index is missing and nothing else proves what was there."""
-        return any(begin <= index < end for begin, end in self._unproven)
-
-    def judge(self, entries: Mapping[int, EntryItem]) -> None:
-        """Hold the entries that were found against the tree."""
-        report = self._verifier.report
-        self._check_signatures(entries.get(0))
-        if self._tree.size == 0 and not self._notes:
-            self._verifier._find(Code.NO_CHECKPOINT, "No checkpoint of this log could be used.", self.origin)
-        missing = [index for index in self.leaves.values() if index not in entries]
-        for index in sorted(set(missing) - self.altered):
-            self._verifier._find(
-                Code.ENTRY_MISSING,
-                f"The record at index {index} is signed for but not there: its document was deleted.",
-                self.origin,
-                index,
-            )
-        streams: dict[str, set[int]] = defaultdict(set)
-        self._erased = erasures(_decoded(entries))
-        for index, item in sorted(entries.items()):
-            self._judge_entry(index, item, streams)
-        if not missing and not self._unproven:  # else the numbers of what is missing would be missing too
-            for stream, numbers in streams.items():
-                for number in sorted(set(range(1, max(numbers) + 1)) - numbers)[:100]:
-                    self._verifier._find(
-                        Code.RECORD_MISSING,
-                        f"Record number {number} of the process stream {stream} was never put into the log.",
-                        self.origin,
-                    )
-        report.logs[self.origin] = self._tree.size
-
-    def _judge_entry(self, index: int, item: EntryItem, streams: dict[str, set[int]]) -> None:
-        assert item.statement is not None
-        try:
-            fields = statements.decode(item.statement)
-            if fields["type"] == "span":
-                self._verifier.report.records += 1
-                streams[str(fields["segment"])].add(int(fields["number"]))
-                self._judge_personal(index, fields, item)
-            elif fields["type"] == "erasure":
-                streams[str(fields["segment"])].add(int(fields["number"]))
-            elif fields["type"] == "gap":
-                if fields.get("number"):
-                    streams[str(fields["segment"])].add(int(fields["number"]))
-                self._entry_finding(Code.GAP_ENTRY, f"Something was lost here: {fields.get('reason')}", index, item)
-            if index == 0 and isinstance(predecessor := fields.get("predecessor"), dict):
-                # A process that began with the log that this one replaces may still have recorded under its name.
-                self._origins.add(str(predecessor.get("origin")))
-            if fields.get("origin") not in self._origins:
-                self._entry_finding(
-                    Code.STATEMENT_ALTERED, f"The statement is of another log, {fields.get('origin')}.", index, item
-                )
-            if item.document is not None:
-                self._verifier.report.compared = True
-                for name, expected, seen in mismatches(fields, self.origin, index, item.document):
-                    self._entry_finding(
-                        Code.FIELD_MISMATCH,
-                        f"The document says {_short(seen)} where the signed statement says {_short(expected)}.",
-                        index,
-                        item,
-                        name,
-                    )
-        except (FormatError, KeyError, TypeError, ValueError) as error:
-            self._entry_finding(
-                Code.STATEMENT_ALTERED,
-                f"The entry is signed but not a statement ({type(error).__name__}).",
-                index,
-                item,
-            )
-
-    def _judge_personal(self, index: int, fields: dict[str, Any], item: EntryItem) -> None:
-        report = self._verifier.report
-        bad = set()
-        for code, name, message in check(index, fields, item, self._erased):
-            bad.add(name)
-            self._entry_finding(code, message, index, item, f"attributes.{name}")
-        gone = {name: at for (where, name), at in self._erased.items() if where == index and name not in bad}
-        report.erased += len(gone)
-        if gone:
-            report.erasures[self.origin] = sorted({*report.erasures.get(self.origin, []), *gone.values()})
-
-    def _chain(self, item: CheckpointItem) -> None:
-        batch = item.batch
-        assert batch is not None
-        note = Note.parse(batch.note)
-        checkpoint = batch.checkpoint()
-        tree = batch.tree()
-        if checkpoint.origin != self.origin:
-            self._find(Code.CHECKPOINT_INVALID, f"A checkpoint is of another log, {checkpoint.origin}.", item)
-            return
-        if checkpoint.size != batch.size or checkpoint.root != tree.root():
-            self._find(
-                Code.CHECKPOINT_INVALID,
-                f"The hashes beside the checkpoint of size {checkpoint.size} do not lead to the root that is signed.",
-                item,
-            )
-            return
-        if batch.first < self._tree.size:
-            if self._roots.get(checkpoint.size) != checkpoint.root:
-                self._find(
-                    Code.CHECKPOINT_CONFLICT,
-                    f"Two checkpoints contradict each other at size {checkpoint.size}: this log has two histories.",
-                    item,
-                )
-            return
-        if batch.first > self._tree.size:
-            self._bridge(batch, item)
-        elif tuple(batch.frontier) != self._tree.hashes:
-            self._find(
-                Code.CHECKPOINT_CONFLICT,
-                f"The checkpoint of size {checkpoint.size} does not continue the history before index {batch.first}.",
-                item,
-            )
-            return
-        for offset, leaf in enumerate(batch.leaves):
-            self.leaves[leaf] = batch.first + offset
-        self._tree = tree
-        self._roots[tree.size] = checkpoint.root
-        self._notes.append((note, item))
-
-    def _bridge(self, batch: Batch, item: CheckpointItem) -> None:
-        """Get over a missing checkpoint: the next one's frontier proves the entries, if they are all there."""
-        begin, end = self._tree.size, batch.first
-        tree = self._tree.copy()
-        # No longer than what was found: the range comes from a document and may be a lie.
-        leaves = [self._claims.get(index) for index in range(begin, min(end, begin + len(self._claims) + 1))]
-        for leaf in leaves:
-            tree.append(leaf or b"")
-        proven = tree.size == end and None not in leaves and tree.hashes == batch.frontier
-        if proven:
-            self.leaves |= {leaf: begin + offset for offset, leaf in enumerate(leaves) if leaf is not None}
-        else:
-            self._unproven.append((begin, end))
-        outcome = "its records are proven by the next one" if proven else "records in that range are not proven"
-        if begin == 0 and not proven:
-            self._find(
-                Code.PREFIX_MISSING,
-                f"The beginning of the log, the indexes 0 to {end - 1}, is not there (removed by retention, or "
-                f"deleted); {outcome}.",
-                item,
-            )
-        else:
-            self._find(
-                Code.CHECKPOINT_MISSING,
-                f"The checkpoint for the indexes {begin} to {end - 1} is not there though a later one is: its document "
-                f"was deleted; {outcome}.",
-                item,
-            )
-
-    def _check_signatures(self, genesis: EntryItem | None) -> None:
-        given = bool(self._verifier._keys)
-        key = self._verifier.key_for(self.origin) if given else _genesis_key(genesis)
-        if key is None:
-            if self._notes:
-                self._verifier._find(
-                    Code.NO_KEY,
-                    f"None of the keys that were given is for the log {self.origin}: give its log.vkey with --key, or "
-                    "leave the log out with --origin."
-                    if given
-                    else "No key was given, and the entry that names the key (index 0) is not there.",
-                    self.origin,
-                )
-            return
-        wrong = 0
-        for note, item in self._notes:
-            signed = note.signed_by(key)
-            if signed is None:
-                wrong += 1
-            elif not signed:
-                self._find(Code.CHECKPOINT_INVALID, "The signature of the checkpoint is not valid.", item)
+        Returns:
+            log → indexes that an altered statement claims: what was signed there is not simply missing.
+        """
+        for finding in self.misfits.foreign:
+            self.report.add(finding)
+        for code, count in self.misfits.omitted.items():
+            self.report.omitted[code] = self.report.omitted.get(code, 0) + count
+        wanted = {fact.leaf for fact in self.misfits.facts}
+        places: dict[bytes, tuple[Log, int]] = {}
+        for origin, log in logs.items() if wanted else ():
+            places |= {leaf: (log, index) for leaf, index in self._leaves(origin) if leaf in wanted}
+        altered: dict[str, set[int]] = {}
+        placed: list[tuple[Log, int, Fact]] = []
+        for fact in self.misfits.facts:
+            place = places.get(fact.leaf)
+            if place is not None:
+                placed.append((*place, fact))
             else:
-                self._verifier.report.checkpoints += 1
-        if wrong:
-            ids = sorted({key_id.hex() for note, _ in self._notes for _, key_id, _ in note.signatures})
-            self._verifier._find(
-                Code.WRONG_KEY,
-                f"{wrong} of {len(self._notes)} checkpoints are not signed with the trusted key {key.key_id.hex()} but "
-                f"with {', '.join(ids)}. Either the wrong key was given, or the log was signed anew by somebody else.",
-                self.origin,
+                self._unplaced(fact, logs, altered)
+        for log, index, fact in sorted(placed, key=lambda item: (item[0].walk.origin, item[1])):
+            log.rekey |= fact.kind in KEY_ENTRIES
+            log.walk.late(index, fact)
+        if self.misfits.more:
+            message = (
+                f"{self.misfits.more} more documents are not what was signed for the index that they claim; only of "
+                f"the first {len(self.misfits.facts)} was the place looked for."
             )
+            self.report.add(Finding(Code.STATEMENT_ALTERED, message))
+        return altered
 
-    def _entry_finding(self, code: Code, message: str, index: int, item: EntryItem, field: str | None = None) -> None:
-        self._verifier._find(code, message, self.origin, index, item.span_id, item.document_id, field)
+    def _unplaced(self, fact: Fact, logs: dict[str, Log], altered: dict[str, set[int]]) -> None:
+        origin, index = claim_of(fact)
+        log = logs.get(origin or "")
+        where = (origin, index, span_of(fact), fact.more.document_id)
+        if log is not None and index is not None and index >= log.walk.chain.size:
+            message = (
+                f"The record at index {index} is not covered by a checkpoint yet ({log.walk.chain.size} entries are)."
+            )
+            self.report.add(Finding(Code.ENTRY_UNCOVERED, message, *where))
+        elif log is not None and index is not None and log.walk.cannot_prove(index):
+            pass  # said once for the whole range
+        elif log is not None or origin is None:
+            if log is not None and index is not None:
+                altered.setdefault(log.walk.origin, set()).add(index)
+            message = "The statement is not the one that was signed for this index: it was altered or forged."
+            name = "attributes.audit.statement" if fact.more.compared else None
+            self.report.add(Finding(Code.STATEMENT_ALTERED, message, *where, name))
 
-    def _find(self, code: Code, message: str, item: CheckpointItem) -> None:
-        index = item.batch.first if item.batch is not None else None
-        self._verifier._find(code, message, self.origin, index, None, item.document_id)
+    def _leaves(self, origin: str) -> Iterator[tuple[bytes, int]]:
+        """Return the leaf hashes of all good checkpoints of a log."""
+        chain = Chain(origin)
+        for item in self._source.checkpoints(origin):
+            step, _ = chain.meet(item)
+            if step is Step.KNOWN or item.batch is None:
+                continue
+            if step is Step.GAP:
+                chain.adopt(item.batch)
+            chain.advance(item.batch)
+            yield from zip(item.batch.leaves, range(item.batch.first, item.batch.size), strict=True)
 
+    # -- the end of a log --------------------------------------------------------------------------------------
 
-def _decoded(entries: Mapping[int, EntryItem]) -> Iterator[tuple[int, dict[str, Any]]]:
-    for index, item in entries.items():
-        if item.statement is not None and b'"type":"erasure"' in item.statement:
-            with contextlib.suppress(FormatError):
-                yield index, statements.decode(item.statement)
+    def _finish(self, log: Log, altered: set[int]) -> None:
+        walk, account, origin = log.walk, log.walk.account, log.walk.origin
+        if log.rekey:
+            self._tell_again(log)
+        else:
+            log.tell()
+        chained = walk.chain.read
+        for code, message in log.ring.finish():
+            walk.find(Finding(code, message, origin))
+        if not chained and not walk.chain.size and not log.resumed:
+            walk.find(Finding(Code.NO_CHECKPOINT, "No checkpoint of this log could be used.", origin))
+        for index in account.missing:
+            if index not in altered:
+                message = f"The record at index {index} is signed for but not there: its document was deleted."
+                walk.find(Finding(Code.ENTRY_MISSING, message, origin, index))
+        if (
+            not account.missing and not account.unproven and not log.picked
+        ):  # else the numbers of what is missing would be missing too
+            for stream, number in account.numbers.missing():
+                message = f"Record number {number} of the process stream {stream} was never put into the log."
+                walk.find(Finding(Code.RECORD_MISSING, message, origin))
+        self._values(log)
+        for finding in account.of_others():
+            walk.find(finding)
+        if not log.picked:
+            self._end(log)
+        report = self.report
+        for finding in account.findings:
+            report.add(finding)
+        for code, count in account.omitted.items():
+            report.omitted[code] = report.omitted.get(code, 0) + count
+        report.logs[origin] = walk.chain.size
+        report.records += account.records
+        report.checkpoints += log.before + log.ring.verified
+        report.copies += account.copies
+        report.compared |= account.compared
+        report.erased += account.values.erased
+        if account.values.at:
+            report.erasures[origin] = sorted(account.values.at)
+        if walk.chain.anchor:
+            report.anchors[origin] = walk.chain.anchor
+        if report.trust == "pinned" and log.ring.trust == "first_use":
+            report.trust = "first_use"
 
+    def _values(self, log: Log) -> None:
+        """Say which personal values are gone without a record, and which are still there though erased on record."""
+        values, origin = log.walk.account.values, log.walk.origin
+        begin = (log.walk.begin or 0) if log.scoped else 0
+        wanted = sorted({index for index, _ in values.doubtful if index >= begin and not log.picked})
+        for fact in self._source.at(origin, wanted) if wanted else ():
+            for name in fact.more.present:
+                if (fact.index, name) in values.doubtful:
+                    log.walk.still_there(fact.index, name, fact)
+        for finding in values.left():
+            log.walk.find(replace(finding, origin=origin))
 
-def _genesis_key(genesis: EntryItem | None) -> VerifierKey | None:
-    if genesis is None or genesis.statement is None:
-        return None
-    try:
-        fields = statements.decode(genesis.statement)
-        return VerifierKey.parse(str(fields.get("key"))) if fields["type"] == "genesis" else None
-    except FormatError:
-        return None
+    def _end(self, log: Log) -> None:
+        """Look at how the log ends: against a second place, and against what it promised itself."""
+        walk, origin, size = log.walk, log.walk.origin, log.walk.chain.size
+        beyond = list(walk.chain.beyond())
+        if beyond:
+            last = beyond[-1]
+            message = (
+                f"The log has {size} entries, but {last.source} has seen {last.size}: its end was cut off, or is not "
+                "delivered yet."
+            )
+            walk.find(Finding(Code.LOG_TRUNCATED, message, origin, size))
+        promise = walk.account.promise
+        if promise is not None and promise[2] and not log.scoped:
+            newest = max(promise[1], min(walk.account.latest, self._now))
+            late = (self._now - newest) / 1e9
+            if late > _PATIENCE * promise[2]:
+                message = (
+                    f"The log promises an entry every {promise[2]} s until it is closed (index {promise[0]}), and "
+                    f"there is none since {late:.0f} s: whoever wrote the log is gone without closing it, its "
+                    "delivery stands still, or its end was cut off. If its process was killed, the next one closes it "
+                    "(`auditspan agent --once`)."
+                )
+                walk.find(Finding(Code.LOG_SILENT, message, origin, size - 1))
 
+    def _tell_again(self, log: Log) -> None:
+        """Tell a new ring everything: an entry that speaks of keys was found where it does not belong."""
+        log.tell()
+        log.ring, origin = self._trust.ring(log.walk.origin), log.walk.origin
+        codes = {Code.NO_KEY, Code.WRONG_KEY, Code.KEY_CHANGE_INVALID, Code.KEY_EXPIRED, Code.KEY_REVOKED}
+        log.walk.account.findings = [found for found in log.walk.account.findings if found.code not in codes]
+        entries = sorted((event for event in log.keys if event.statement is not None), key=lambda event: event.index)
+        chain = Chain(origin)
+        for item in self._source.checkpoints(origin):
+            step, note = chain.meet(item)
+            if step is Step.KNOWN or item.batch is None:
+                continue
+            if step is Step.GAP:
+                chain.adopt(item.batch)
+            chain.advance(item.batch)
+            while entries and entries[0].index < item.batch.size:
+                log.walk.account.events.append(entries.pop(0))
+            log.walk.account.events.append(
+                KeyEvent(None, note, item.batch.first, item.batch.size, None, item.document_id)
+            )
+            log.tell()
 
-def _short(value: Any) -> str:
-    try:
-        text = repr(value)
-    except (RecursionError, ValueError):  # nested too deeply, or more digits than Python converts
-        text = f"a {type(value).__name__} that cannot be shown"
-    return text if len(text) <= 80 else f"{text[:77]}…"
+    def _lost(self, found: Iterable[str]) -> None:
+        """Say which logs a second place has seen of which nothing is here."""
+        for origin in sorted({item.origin for item in self._trust.checkpoints} - set(found)):
+            last = max((item for item in self._trust.checkpoints if item.origin == origin), key=lambda item: item.size)
+            message = f"{last.source} has seen {last.size} entries of the log {origin}, of which nothing is here."
+            self.report.add(Finding(Code.LOG_TRUNCATED, message, origin, 0))

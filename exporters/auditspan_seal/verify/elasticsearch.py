@@ -3,26 +3,41 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Any
 
 from auditspan_seal import spans
 from auditspan_seal.errors import FormatError, SourceError
-from auditspan_seal.formats import batch as batches
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.batch import Batch
 from auditspan_seal.formats.commitment import Private
 from auditspan_seal.formats.note import VerifierKey
-from auditspan_seal.verify.core import Verifier
-from auditspan_seal.verify.items import CheckpointItem, EntryItem
+from auditspan_seal.verify import parallel
+from auditspan_seal.verify.account import Misfits
+from auditspan_seal.verify.core import Log, Trust, Verifier
+from auditspan_seal.verify.documents import checkpoint_of, entry_of, is_checkpoint
+from auditspan_seal.verify.facts import MAX_INDEX, examine
+from auditspan_seal.verify.items import EntryItem
+from auditspan_seal.verify.journey import Going, Journey
+from auditspan_seal.verify.progress import Progress
 from auditspan_seal.verify.report import Code, Report
+from auditspan_seal.verify.sorter import Sorter
+from auditspan_seal.verify.source import Buffer, Feed
+from auditspan_seal.verify.stored import INDICES, Documents
+from auditspan_seal.witness.trusted import TrustedCheckpoint
 
-INDICES = "traces-audit*.otel-*,auditspan-log*"
-PAGE = 1000  # documents per request
+__all__ = ["INDICES", "connect", "documents", "verify_documents", "verify_elasticsearch"]
+
 # Of a value that is not there, the record of its erasure may be what is on its way.
-_IN_FLIGHT = (Code.ENTRY_MISSING, Code.ENTRY_UNCOVERED, Code.CHECKPOINT_MISSING, Code.VALUE_REMOVED)
+_IN_FLIGHT = (
+    Code.ENTRY_MISSING, Code.ENTRY_UNCOVERED, Code.CHECKPOINT_MISSING, Code.VALUE_REMOVED, Code.LOG_TRUNCATED,
+    Code.LOG_SILENT,
+)  # fmt: skip
+WORTH_IT = 100_000  # entries of a log from which on starting processes pays
+SLICE = 20_000  # entries to a range at least
 
 
 def connect(url: str) -> Any:
@@ -56,6 +71,9 @@ def verify_elasticsearch(
     origin: str | None = None,
     wait: float = 15.0,
     progress: Callable[[str], None] = lambda text: None,
+    trust: Trust | None = None,
+    jobs: int = 1,
+    journey: Journey | None = None,
 ) -> Report:
     """Verify what is in Elasticsearch.
 
@@ -65,14 +83,22 @@ def verify_elasticsearch(
         origin: verify only this log; None: all that are there.
         wait: seconds to wait for documents in flight before something counts as missing.
         progress: is told what is going on.
+        trust: what else to trust; instead of `keys`.
+        jobs: how many processes to use for each log.
+        journey: where to begin, and what to remember; None: everything is looked at.
 
     Raises:
         SourceError: it does not answer, or not as it should.
     """
+    journey = journey or Journey()
+    trust = journey.trusting(trust or Trust(keys))
+    if origin is not None:
+        trust = trust.of(origin)
+    going = Going(journey, trust, Progress(progress), jobs)
     client = connect(url)
     deadline = time.monotonic() + wait
     while True:
-        report = _verify_once(client, url, keys, origin, progress)
+        report = _verify_once(client, url, origin, going)
         missing = [finding for finding in report.findings if finding.code in _IN_FLIGHT]
         if not missing or time.monotonic() >= deadline:
             return report
@@ -80,37 +106,127 @@ def verify_elasticsearch(
         time.sleep(min(2.0, max(0.1, deadline - time.monotonic())))
 
 
-def _verify_once(
-    client: Any, url: str, keys: Sequence[VerifierKey], origin: str | None, progress: Callable[[str], None]
+def _verify_once(client: Any, url: str, origin: str | None, going: Going) -> Report:
+    journey, trust = going.journey, going.trust
+    source = Documents(client, only=origin, run=journey.run)
+    report = trust.report(_without_password(url))
+    try:
+        if source.open() and any(item.batch is not None for item in source.loose_checkpoints()):
+            # Fields that should be indexed are not: somebody else's templates. What cannot be asked for is sorted here.
+            report.notes.append("the documents are not indexed by log and index, so all were read and sorted here")
+            sorter = Sorter()
+            try:
+                for hit in documents(client, _of_log(origin)):
+                    if journey.run is None or journey.pick()(_statement(hit)):
+                        add(sorter, hit)
+                sorter.filtered = journey.run is not None
+                Verifier(sorter, report, trust, lambda log, misfits: going.along(sorter, log, misfits)).run()
+            finally:
+                sorter.close()
+        else:
+            Verifier(source, report, trust, lambda log, misfits: _walk(source, log, misfits, url, going)).run()
+    finally:
+        source.close()
+    journey.report(report)
+    return report
+
+
+def _walk(source: Documents, log: Log, misfits: Misfits, url: str, going: Going) -> None:
+    """Walk along a log, range by range of its indexes; in several processes if that is wanted."""
+    origin, journey, trust = log.walk.origin, going.journey, going.trust
+    if journey.run is not None:
+        journey.one_run(source, log, misfits)
+        return
+    begin = journey.begin(source, log, misfits, trust)
+    size = source.size(origin)
+    bounds = _bounds(source, origin, source.first_of(origin, begin), size, going.jobs or 1)
+    work = list(zip(bounds, [*bounds[1:], MAX_INDEX], strict=True))
+    control = len(work) > 1 and _control(source, origin)
+
+    def submit(pool: ProcessPoolExecutor, part: tuple[int, int]) -> Future[parallel.Part | None]:
+        known = [*trust.keys, *log.named_keys()]
+        return pool.submit(walk_documents, url, str(source.pit), origin, part, trust.checkpoints, control, known)
+
+    feed: Feed = Buffer()
+    several = len(work) > 1
+    for (low, high), result in (
+        parallel.in_order(going.jobs or 1, work, submit) if several else ((part, None) for part in work)
+    ):
+        if result is not None and log.join(result, control):
+            journey.reached(log, misfits, trust)
+            continue
+        checkpoints, feed = source.part(origin, low, high)
+        for item in checkpoints:
+            log.walk.step(item, feed)
+            log.tell()
+            journey.reached(log, misfits, trust)
+            going.progress.at(log.walk.account.records, log.walk.chain.size / max(1, size))
+        if high != MAX_INDEX:
+            log.walk.rest(feed)
+    journey.reached(log, misfits, trust, last=True)
+    log.walk.rest(feed)
+
+
+def _bounds(source: Documents, origin: str, begin: int, size: int, jobs: int) -> list[int]:
+    """Return where ranges begin, each at the first entry of a batch."""
+    bounds = [begin]
+    if jobs > 1 and size - begin >= WORTH_IT:
+        step = max(SLICE, -(-size // (jobs * 50)))
+        for index in range(begin + step, size, step):
+            first = source.next_first(origin, index)
+            if first is not None and first > bounds[-1]:
+                bounds.append(first)
+    return bounds
+
+
+def _control(source: Documents, origin: str) -> bool:
+    for fact in source.at(origin, [0]):
+        with contextlib.suppress(FormatError):
+            return statements.decode(fact.more.statement or b"").get("control") is True
+    return False
+
+
+def walk_documents(
+    url: str, pit: str, origin: str, part: tuple[int, int], trusted: Sequence[TrustedCheckpoint], control: bool,
+    keys: Sequence[VerifierKey],
+) -> parallel.Part | None:  # fmt: skip
+    """Walk along a range of the indexes of a log, in a process of its own; None: not as it should be."""
+    source = Documents(connect(url), pit, origin)
+    checkpoints, feed = source.part(origin, *part)
+    return parallel.summed(origin, ((item, feed, {}) for item in checkpoints), feed, trusted, control, keys)
+
+
+def verify_documents(
+    hits: Iterable[dict[str, Any]], source: str, *keys: VerifierKey, trust: Trust | None = None
 ) -> Report:
-    def counted() -> Iterator[dict[str, Any]]:
-        for count, hit in enumerate(documents(client, _of_log(origin)), 1):
-            if count % 10_000 == 0:
-                progress(f"{count} documents read …")
-            yield hit
-
-    return verify_documents(counted(), _without_password(url), *keys)
-
-
-def verify_documents(hits: Iterable[dict[str, Any]], source: str, *keys: VerifierKey) -> Report:
-    """Verify documents that were read already.
+    """Verify documents that were read already, in any order.
 
     Args:
         hits: search hits of Elasticsearch: ``_index``, ``_id``, ``_source``.
         source: what is being read, for the report.
         keys: the keys to trust, each for the log of its name; none: the one that each log names itself.
+        trust: what else to trust; instead of `keys`.
     """
-    verifier = Verifier(source, *keys)
-    for hit in hits:
-        if _attributes(hit).get(spans.DOCUMENT) == "checkpoint":
-            verifier.add_checkpoint(_checkpoint(hit))
-        else:
-            verifier.add_entry(_entry(hit))
-    return verifier.finish()
+    trust = trust or Trust(keys)
+    sorter = Sorter()
+    try:
+        for hit in hits:
+            add(sorter, hit)
+        return Verifier(sorter, trust.report(source), trust).run()
+    finally:
+        sorter.close()
+
+
+def add(sorter: Sorter, hit: dict[str, Any]) -> None:
+    """Add a search hit to what is to be sorted."""
+    if is_checkpoint(_source(hit)):
+        sorter.add_checkpoint(checkpoint_of(_source(hit), hit["_id"]))
+    else:
+        sorter.add(examine(_entry(hit)))
 
 
 def documents(client: Any, query: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
-    """Read all documents of the audit streams, at one point in time.
+    """Read all documents of the audit streams, in any order, at one point in time.
 
     Args:
         client: an Elasticsearch client.
@@ -119,42 +235,12 @@ def documents(client: Any, query: dict[str, Any] | None = None) -> Iterator[dict
     Raises:
         SourceError: Elasticsearch does not answer, or not as it should.
     """
-    from elasticsearch import ApiError, TransportError
-
+    source = Documents(client)
     try:
-        client.indices.refresh(index=INDICES, ignore_unavailable=True, allow_no_indices=True)
-        pit = client.open_point_in_time(index=INDICES, keep_alive="5m", ignore_unavailable=True)["id"]
-        after = None
-        try:
-            while True:
-                page = client.search(
-                    pit={"id": pit, "keep_alive": "5m"},
-                    query=query or {"match_all": {}},
-                    sort=[{"_shard_doc": "asc"}],
-                    size=PAGE,
-                    search_after=after,
-                    track_total_hits=False,
-                )
-                hits = page["hits"]["hits"]
-                yield from hits
-                if len(hits) < PAGE:
-                    return
-                after, pit = hits[-1]["sort"], page["pit_id"]
-        finally:
-            client.close_point_in_time(id=pit)
-    except ApiError as error:
-        if error.status_code == 404:
-            return  # no such stream yet: nothing was ever delivered
-        raise SourceError(
-            f"Elasticsearch refused to be read: HTTP {error.status_code}, {error.message}.",
-            "Check the credentials: reading needs the privileges `read` and `view_index_metadata` on "
-            f"{INDICES} (reference: collector-config/README.md).",
-        ) from None
-    except TransportError as error:
-        raise SourceError(
-            f"Elasticsearch does not answer: {error.message.splitlines()[0]}.",
-            "Check the URL given to --elasticsearch and that the server is up (GET /_cluster/health).",
-        ) from None
+        if source.open():
+            yield from source.hits(query or {"match_all": {}})
+    finally:
+        source.close()
 
 
 def entries_of(url: str, origin: str | None = None) -> Iterator[tuple[bytes, Private]]:
@@ -183,7 +269,8 @@ def batches_of(url: str, statement: bytes) -> list[Batch]:
     """
     origin = statements.decode(statement).get("origin")
     own = [_of_log(origin), {"term": {f"attributes.{spans.DOCUMENT}": "checkpoint"}}]
-    found = [_checkpoint(hit).batch for hit in documents(connect(url), {"bool": {"filter": own}})]
+    hits = documents(connect(url), {"bool": {"filter": own}})
+    found = [checkpoint_of(_source(hit), hit["_id"]).batch for hit in hits]
     return sorted((batch for batch in found if batch is not None), key=lambda batch: batch.first)
 
 
@@ -196,61 +283,12 @@ def _source(hit: dict[str, Any]) -> dict[str, Any]:
     return source if isinstance(source, dict) else {}
 
 
-def _attributes(hit: dict[str, Any]) -> dict[str, Any]:
-    attributes = _source(hit).get("attributes")
-    return attributes if isinstance(attributes, dict) else {}
-
-
-def _checkpoint(hit: dict[str, Any]) -> CheckpointItem:
-    attributes = _attributes(hit)
-    origin = _text(attributes, spans.ORIGIN)
-    try:
-        first = attributes.get(spans.FIRST)
-        batch = Batch(
-            note=_text(attributes, spans.NOTE),
-            first=first if type(first) is int and first >= 0 else -1,
-            frontier=batches.split(_text(attributes, spans.FRONTIER)),
-            leaves=batches.split(_text(attributes, spans.LEAVES)),
-        )
-        origin = batch.checkpoint().origin
-    except FormatError as error:
-        return CheckpointItem(origin, None, hit["_id"], error.what)
-    return CheckpointItem(origin, batch, hit["_id"])
-
-
-def _text(attributes: dict[str, Any], name: str) -> str:
-    found = attributes.get(name)
-    return found if isinstance(found, str) else ""
-
-
 def _entry(hit: dict[str, Any]) -> EntryItem:
-    attributes = _attributes(hit)
-    statement = attributes.get(spans.STATEMENT)
-    origin, index = attributes.get(spans.ORIGIN), attributes.get(spans.INDEX)
-    return EntryItem(
-        statement=statement.encode("utf-8", "replace") if isinstance(statement, str) else None,
-        origin=origin if isinstance(origin, str) else None,
-        index=index if isinstance(index, int) and not isinstance(index, bool) else None,
-        document=_source(hit),
-        document_id=hit["_id"],
-        container=hit["_index"],
-        openings=_openings(attributes),
-    )
+    return entry_of(_source(hit), hit["_id"], hit["_index"])
 
 
-def _openings(attributes: dict[str, Any]) -> dict[str, tuple[str | None, Any]]:
-    """Return the salts of a document with the values that stand in it."""
-    text = attributes.get(spans.PRIVATE)
-    try:
-        salts = json.loads(text) if isinstance(text, str) else {}
-    except (ValueError, RecursionError):  # no JSON, nested too deeply, or more digits than Python converts
-        return {"": (None, None)}
-    if not isinstance(salts, dict):
-        return {"": (None, None)}
-    return {
-        str(name): (salt if isinstance(salt, str) else None, statements.value(attributes.get(name)))
-        for name, salt in salts.items()
-    }
+def _statement(hit: dict[str, Any]) -> bytes:
+    return _entry(hit).statement or b""
 
 
 def _without_password(url: str) -> str:

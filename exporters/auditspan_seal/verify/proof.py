@@ -22,7 +22,7 @@ from auditspan_seal.formats.proof import TlogProof, inclusion
 from auditspan_seal.log import reader
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.verify.items import EntryItem
-from auditspan_seal.verify.personal import check
+from auditspan_seal.verify.personal import State, states
 from auditspan_seal.verify.report import Code, Finding, Report
 
 PROOF_SUFFIX = ".tlog-proof"
@@ -174,7 +174,11 @@ def _check_values(path: Path, statement: bytes, index: int, report: Report, orig
         fields = statements.decode(statement)
         fields["attributes"] = {name: fields["attributes"].get(name) for name in openings}
         item = EntryItem(statement, origin, index, openings=dict(openings))
-        wrong = list(check(index, fields, item, {}))
+        wrong = [
+            (Code.VALUE_REMOVED if state is State.GONE else Code.FIELD_MISMATCH, name, message)
+            for name, state, message in states(fields, item)
+            if state is not State.PRESENT
+        ]
     except (OSError, FormatError, KeyError, TypeError, AttributeError):
         wrong = [(Code.FIELD_MISMATCH, "values", f"The file {path.name} cannot be read as disclosed values.")]
     report.findings += [

@@ -45,6 +45,9 @@ class Code(str, Enum):
     RECORDED_NOT_SEQUENCED = "recorded_not_sequenced"
     TORN_TAIL = "torn_tail"
     GAP_ENTRY = "gap_entry"
+    HISTORY_REWRITTEN = "history_rewritten"
+    ENTRY_NOT_ALLOWED = "entry_not_allowed"
+    LOG_SILENT = "log_silent"
     NO_CHECKPOINT = "no_checkpoint"
     NO_KEY = "no_key"
     NOTHING_FOUND = "nothing_found"
@@ -58,10 +61,13 @@ VERDICT_OF = {
     Code.RECORDED_NOT_SEQUENCED: Verdict.INCOMPLETE,
     Code.TORN_TAIL: Verdict.INCOMPLETE,
     Code.GAP_ENTRY: Verdict.INCOMPLETE,
+    Code.LOG_SILENT: Verdict.INCOMPLETE,
     Code.NO_CHECKPOINT: Verdict.UNVERIFIABLE,
     Code.NO_KEY: Verdict.UNVERIFIABLE,
     Code.NOTHING_FOUND: Verdict.UNVERIFIABLE,
 }
+MAX_FINDINGS = 10_000
+"""Findings of one code that a report holds; the rest is counted. What a report says must not outgrow memory."""
 _WORST_FIRST = (Verdict.FAILED, Verdict.UNVERIFIABLE, Verdict.INCOMPLETE)
 
 
@@ -78,6 +84,47 @@ class Finding:
     field: str | None = None
 
 
+class Claim(str, Enum):
+    """What a verification can show, one by one."""
+
+    RECORDS_UNALTERED = "records_unaltered"
+    NONE_MISSING = "none_missing"
+    NOTHING_CUT_OFF = "nothing_cut_off"
+    HISTORY_NOT_REWRITTEN = "history_not_rewritten"
+    SIGNED_BY_WHOM_YOU_TRUST = "signed_by_whom_you_trust"
+    DOCUMENTS_AGREE = "documents_agree"
+
+
+_UNPROVEN = (Code.NO_CHECKPOINT, Code.NO_KEY, Code.NOTHING_FOUND)
+_KEYS = (Code.WRONG_KEY, Code.KEY_REVOKED, Code.KEY_EXPIRED, Code.KEY_CHANGE_INVALID)
+_AGAINST: dict[Claim, tuple[Code, ...]] = {
+    Claim.RECORDS_UNALTERED: (
+        Code.STATEMENT_ALTERED, Code.CHECKPOINT_INVALID, Code.CHECKPOINT_CONFLICT, Code.LOG_DAMAGED,
+        Code.ENTRY_NOT_ALLOWED, Code.ENTRY_UNCOVERED, *_KEYS, *_UNPROVEN,
+    ),
+    Claim.NONE_MISSING: (
+        Code.ENTRY_MISSING, Code.RECORD_MISSING, Code.CHECKPOINT_MISSING, Code.PREFIX_MISSING, Code.GAP_ENTRY,
+        Code.RECORDED_NOT_SEQUENCED, Code.TORN_TAIL, Code.LOG_DAMAGED, Code.CHECKPOINT_CONFLICT,
+        Code.CHECKPOINT_INVALID, *_UNPROVEN,
+    ),
+    Claim.NOTHING_CUT_OFF: (Code.LOG_TRUNCATED, Code.LOG_SILENT),
+    Claim.HISTORY_NOT_REWRITTEN: (Code.HISTORY_REWRITTEN, Code.CHECKPOINT_CONFLICT),
+    Claim.SIGNED_BY_WHOM_YOU_TRUST: (Code.CHECKPOINT_INVALID, *_KEYS, *_UNPROVEN),
+    Claim.DOCUMENTS_AGREE: (
+        Code.FIELD_MISMATCH, Code.FOREIGN_DOCUMENT, Code.DUPLICATE_DOCUMENT, Code.VALUE_REMOVED,
+        Code.ERASED_VALUE_PRESENT,
+    ),
+}  # fmt: skip
+_HOLDS = {
+    Claim.RECORDS_UNALTERED: "every record is the one that was signed, in its place",
+    Claim.NONE_MISSING: "none is missing up to the last checkpoint seen",
+    Claim.NOTHING_CUT_OFF: "the log still has all that the second place knows of",
+    Claim.HISTORY_NOT_REWRITTEN: "the log still is what the second place has seen: a stolen key could not rewrite it",
+    Claim.SIGNED_BY_WHOM_YOU_TRUST: "every checkpoint is signed with the key that was given",
+    Claim.DOCUMENTS_AGREE: "every visible document says what its signed statement says",
+}
+
+
 @dataclass
 class Report:
     """The result of a verification.
@@ -88,10 +135,16 @@ class Report:
         logs: origin → tree size that was verified.
         records: audit spans that were verified.
         checkpoints: signed checkpoints that were verified.
-        findings: everything that is not as it should be.
+        findings: everything that is not as it should be, of each code at most :data:`MAX_FINDINGS`.
+        omitted: code → how many more there are.
         erased: personal values that were erased on record.
         erasures: origin → indexes of the erasure records that say so.
         compared: whether visible documents were compared with their statements.
+        copies: second deliveries of the same document, which are honest.
+        anchors: origin → tree size up to which a second place vouches for the log.
+        scope: what was looked at, if that is not everything.
+        required: claims that must not be left open.
+        notes: what else is to be said.
     """
 
     source: str
@@ -100,14 +153,30 @@ class Report:
     records: int = 0
     checkpoints: int = 0
     findings: list[Finding] = field(default_factory=list)
+    omitted: dict[Code, int] = field(default_factory=dict)
     erased: int = 0
     erasures: dict[str, list[int]] = field(default_factory=dict)
     compared: bool = False
+    copies: int = 0
+    anchors: dict[str, int] = field(default_factory=dict)
+    scope: dict[str, Any] | None = None
+    required: tuple[Claim, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, finding: Finding) -> None:
+        """Add a finding."""
+        add_bounded(self.findings, self.omitted, finding)
+
+    def order(self) -> None:
+        """Put the findings in the order of the log."""
+        self.findings.sort(key=lambda f: (f.origin or "", f.index if f.index is not None else -1, f.code.value))
 
     @property
     def verdict(self) -> Verdict:
-        """The worst that any finding means."""
+        """The worst that any finding means; UNVERIFIABLE if a claim that is required is left open."""
         found = {VERDICT_OF[finding.code] for finding in self.findings}
+        if self.required:
+            found |= {verdict for claim, verdict, _ in self.claims() if claim in self.required}
         return next((verdict for verdict in _WORST_FIRST if verdict in found), Verdict.PASSED)
 
     @property
@@ -115,11 +184,53 @@ class Report:
         """Exit code for the verdict."""
         return EXIT_CODES[self.verdict]
 
+    def claims(self) -> list[tuple[Claim, Verdict, str]]:
+        """Judge each claim: claim, verdict and why."""
+        return [(claim, *self._judge(claim)) for claim in Claim]
+
+    def _judge(self, claim: Claim) -> tuple[Verdict, str]:
+        codes = {finding.code for finding in self.findings} & set(_AGAINST[claim])
+        found = {VERDICT_OF[code] for code in codes}
+        verdict = next((verdict for verdict in _WORST_FIRST if verdict in found), Verdict.PASSED)
+        if verdict is Verdict.FAILED:
+            return verdict, ", ".join(sorted(code.value for code in codes))
+        if open_question := self._open(claim):
+            return Verdict.UNVERIFIABLE, open_question
+        if verdict is not Verdict.PASSED:
+            return verdict, ", ".join(sorted(code.value for code in codes))
+        where = ""
+        if claim in (Claim.NOTHING_CUT_OFF, Claim.HISTORY_NOT_REWRITTEN):
+            where = "; it vouches up to " + ", ".join(
+                f"entry {size} of {self.logs.get(origin, 0)} of {origin}" for origin, size in self.anchors.items()
+            )
+        return verdict, _HOLDS[claim] + where
+
+    def _open(self, claim: Claim) -> str:
+        """Say why a claim can neither hold nor fail; empty if it can."""
+        if claim in (Claim.NOTHING_CUT_OFF, Claim.HISTORY_NOT_REWRITTEN):
+            if not self.anchors:
+                return "nothing in a log can show it: compare with checkpoints kept elsewhere (--checkpoints)"
+            if alone := sorted(self.logs.keys() - self.anchors.keys()):
+                return f"no checkpoint of {', '.join(alone)} was kept elsewhere"
+        if claim is Claim.SIGNED_BY_WHOM_YOU_TRUST and self.trust != "pinned":
+            return "the key came with the log: give the public key that you trust (--key)"
+        if claim is Claim.DOCUMENTS_AGREE and not self.compared:
+            return "no visible document was read"
+        if claim is Claim.NONE_MISSING and self.scope is not None:
+            return str(self.scope.get("limit", "only a part was looked at"))
+        return ""
+
     def not_proven(self) -> list[str]:
         """Say what this verification could not know."""
-        limits = ["that nothing was cut off after the last checkpoint seen (compare with a checkpoint kept elsewhere)"]
+        limits = []
+        if not self.anchors:
+            limits.append(
+                "that nothing was cut off after the last checkpoint seen (compare with a checkpoint kept elsewhere)"
+            )
         if self.trust == "first_use":
             limits.append("who signed: the key came with the log (give the public key that you trust with --key)")
+        if self.scope is not None:
+            limits.append(str(self.scope.get("limit", "")))
         return limits
 
     def as_json(self) -> dict[str, Any]:
@@ -133,6 +244,24 @@ class Report:
             "checkpoints": self.checkpoints,
             "erased": self.erased,
             "erasures": self.erasures,
+            "copies": self.copies,
+            "scope": self.scope,
+            "claims": [
+                {"claim": claim.value, "verdict": verdict.value, "because": because}
+                for claim, verdict, because in self.claims()
+            ],
             "findings": [asdict(finding) | {"code": finding.code.value} for finding in self.findings],
+            "findings_omitted": {code.value: count for code, count in self.omitted.items()},
             "not_proven": self.not_proven(),
+            "notes": self.notes,
         }
+
+
+def add_bounded(findings: list[Finding], omitted: dict[Code, int], finding: Finding) -> None:
+    """Add a finding to a list that holds at most :data:`MAX_FINDINGS` of each code; the rest is counted."""
+    if len(findings) >= MAX_FINDINGS and (
+        finding.code in omitted or sum(other.code is finding.code for other in findings) >= MAX_FINDINGS
+    ):
+        omitted[finding.code] = omitted.get(finding.code, 0) + 1
+    else:
+        findings.append(finding)

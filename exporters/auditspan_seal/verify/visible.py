@@ -26,47 +26,55 @@ _KINDS = {
 _STATUS = {"UNSET": None, "OK": "Ok", "ERROR": "Error"}
 _OWN = ("audit.", "automation.")
 _ADDED = (spans.STATEMENT, spans.ORIGIN, spans.INDEX, spans.STREAM, spans.NUMBER, spans.DOCUMENT, spans.PRIVATE)
+_FIELDS = (
+    f"attributes.{spans.STREAM}", f"attributes.{spans.NUMBER}", "trace_id", "span_id", "parent_span_id", "trace_state",
+    "name", "kind", "@timestamp", "duration", "status.code", "status.message", "scope.name", "scope.version",
+)  # fmt: skip
 _CONTROL = ("elasticsearch.", "data_stream.", "elastic.mapping.")
 
 Mismatch = tuple[str, Any, Any]
 """Field, what the statement says, what the document says."""
 
 
-def mismatches(fields: Mapping[str, Any], origin: str, index: int, document: Mapping[str, Any]) -> Iterator[Mismatch]:
-    """Compare a document with the statement it carries.
+def mismatches(fields: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[Mismatch]:
+    """Compare a document with the statement it carries. Its place (log and index) is not in the statement.
 
     Args:
         fields: the decoded statement.
-        origin: the log that the statement was found in.
-        index: its index there.
         document: the ``_source`` of the document.
     """
     attributes = _mapping(document.get("attributes"))
-    yield from _one(f"attributes.{spans.ORIGIN}", origin, attributes.get(spans.ORIGIN))
-    yield from _one(f"attributes.{spans.INDEX}", index, attributes.get(spans.INDEX))
     if fields["type"] != "span":
         if "attributes" in fields:
             yield from _attributes("attributes", fields["attributes"], attributes, added=_ADDED)
         return
-    yield from _one(f"attributes.{spans.STREAM}", fields["segment"], attributes.get(spans.STREAM))
-    yield from _one(f"attributes.{spans.NUMBER}", fields["number"], attributes.get(spans.NUMBER))
-    for name in ("trace_id", "span_id", "parent_span_id", "trace_state", "name"):
-        yield from _one(name, fields[name] or None, document.get(name) or None)
-    yield from _one("kind", _KINDS.get(fields["kind"]), document.get("kind"))
-    yield from _one("@timestamp", int(fields["start"]), _nanoseconds(document.get("@timestamp")))
-    yield from _one("duration", int(fields["end"]) - int(fields["start"]), document.get("duration"))
-    status = _mapping(document.get("status"))
-    yield from _one("status.code", _STATUS.get(fields["status"]["code"]), status.get("code"))
-    yield from _one("status.message", fields["status"]["message"] or None, status.get("message") or None)
+    # Nearly every document agrees: all single fields at once first, and one by one only to say which does not.
+    get = document.get
+    scope, status, resource = _mapping(get("scope")), _mapping(get("status")), _mapping(get("resource"))
+    said, stated = fields["scope"], fields["status"]
+    expected = (
+        fields["segment"], fields["number"], fields["trace_id"] or None, fields["span_id"] or None,
+        fields["parent_span_id"] or None, fields["trace_state"] or None, fields["name"] or None,
+        _KINDS.get(fields["kind"]), int(fields["start"]), int(fields["end"]) - int(fields["start"]),
+        _STATUS.get(stated["code"]), stated["message"] or None, said["name"] or None, said["version"] or None,
+    )  # fmt: skip
+    found = (
+        attributes.get(spans.STREAM), attributes.get(spans.NUMBER), get("trace_id") or None, get("span_id") or None,
+        get("parent_span_id") or None, get("trace_state") or None, get("name") or None,
+        get("kind"), _nanoseconds(get("@timestamp")), get("duration"),
+        status.get("code"), status.get("message") or None, scope.get("name") or None, scope.get("version") or None,
+    )  # fmt: skip
+    if expected != found or tuple(map(type, expected)) != tuple(map(type, found)):
+        for name, one, other in zip(_FIELDS, expected, found, strict=True):
+            yield from _one(name, one, other)
     yield from _attributes("attributes", fields["attributes"], attributes, added=_ADDED)
-    resource = _mapping(document.get("resource"))
     yield from _attributes(
         "resource.attributes", fields["resource"]["attributes"], _mapping(resource.get("attributes"))
     )
-    scope = _mapping(document.get("scope"))
-    yield from _one("scope.name", fields["scope"]["name"] or None, scope.get("name") or None)
-    yield from _one("scope.version", fields["scope"]["version"] or None, scope.get("version") or None)
-    yield from _links(fields["links"], document.get("links"))
+    if fields["links"] or get("links"):
+        yield from _links(fields["links"], get("links"))
+    if "events" in document:  # Elasticsearch's exporter makes documents of their own of them
+        yield from _events(fields["events"], get("events"))
 
 
 def _one(name: str, expected: Any, found: Any) -> Iterator[Mismatch]:
@@ -77,16 +85,25 @@ def _one(name: str, expected: Any, found: Any) -> Iterator[Mismatch]:
 def _attributes(
     prefix: str, expected: Mapping[str, Any], found: Mapping[str, Any], added: tuple[str, ...] = ()
 ) -> Iterator[Mismatch]:
+    values = list(expected.values())
+    seen = list(map(found.get, expected))
+    types = list(map(type, values))
+    # Single values of the same types are the same if they are equal; lists and tagged values are looked into.
+    if values != seen or types != list(map(type, seen)) or dict in types or list in types:
+        yield from _one_by_one(prefix, expected, found)
+    for name in found.keys() - expected.keys():
+        # Others may add attributes of their own; ours can only come from the statement.
+        if name not in added and name.startswith(_OWN):
+            yield f"{prefix}.{name}", None, found[name]
+
+
+def _one_by_one(prefix: str, expected: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[Mismatch]:
     for name, item in expected.items():
         value = statements.plain(item)
         if isinstance(value, statements.Commitment) or (name.startswith(_CONTROL) and name not in found):
             continue  # personal values are held against their commitments (verify/personal.py)
         if not _same(value, found.get(name)):
             yield f"{prefix}.{name}", value, found.get(name)
-    for name in found:
-        # Others may add attributes of their own; ours can only come from the statement.
-        if name not in expected and name not in added and name.startswith(_OWN):
-            yield f"{prefix}.{name}", None, found[name]
 
 
 def _links(expected: list[Any], found: Any) -> Iterator[Mismatch]:
@@ -99,6 +116,18 @@ def _links(expected: list[Any], found: Any) -> Iterator[Mismatch]:
         for name in ("trace_id", "span_id"):
             yield from _one(f"links[{position}].{name}", link[name], other.get(name))
         yield from _attributes(f"links[{position}].attributes", link["attributes"], _mapping(other.get("attributes")))
+
+
+def _events(expected: list[Any], found: Any) -> Iterator[Mismatch]:
+    events = found if isinstance(found, list) else []
+    if len(events) != len(expected):
+        yield "events", len(expected), len(events)
+        return
+    for position, (event, other) in enumerate(zip(expected, events, strict=True)):
+        other = _mapping(other)
+        yield from _one(f"events[{position}].name", event["name"], other.get("name"))
+        yield from _one(f"events[{position}].time", int(event["time"]), other.get("time"))
+        yield from _attributes(f"events[{position}].attributes", event["attributes"], _mapping(other.get("attributes")))
 
 
 def _same(expected: Any, found: Any) -> bool:
@@ -143,4 +172,4 @@ def _nanoseconds(timestamp: Any) -> Any:
 
 
 def _mapping(item: Any) -> Mapping[str, Any]:
-    return item if isinstance(item, Mapping) else {}
+    return item if isinstance(item, dict) else {}

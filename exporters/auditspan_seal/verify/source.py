@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a place to read from must be able to do, so that a log can be walked along in constant memory."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol
+
+from auditspan_seal.verify.facts import Fact
+from auditspan_seal.verify.items import CheckpointItem
+
+Pick = Callable[[bytes], bool]
+"""Says of a statement whether it is wanted."""
+
+
+class Feed(Protocol):
+    """The entries of one log in the order of the index that they claim, each handed out once."""
+
+    def below(self, limit: int) -> Iterator[Fact]:
+        """Hand out what claims an index below `limit`. To be used up before anything else is asked for."""
+
+    def preview(self, begin: int, end: int) -> Iterable[Fact]:
+        """Look at the entries that claim an index from `begin` to `end` - 1, without handing them out."""
+
+
+class Source(Protocol):
+    """A place with checkpoints and entries of logs."""
+
+    @property
+    def copies(self) -> bool:
+        """Whether a second delivery leaves a second copy there, which is honest."""
+
+    def origins(self) -> Sequence[str]:
+        """Return the logs that have checkpoints, and those that entries claim to be of."""
+
+    def read(self, origin: str, begin: int = 0) -> tuple[Iterator[CheckpointItem], Feed]:
+        """Return the checkpoints of a log in order of first index and size, and its entries.
+
+        Args:
+            origin: the log.
+            begin: start with the checkpoint that covers this index.
+        """
+
+    def checkpoints(self, origin: str) -> Iterator[CheckpointItem]:
+        """Return the checkpoints of a log alone, in the same order."""
+
+    def at(self, origin: str, indexes: Sequence[int]) -> Iterator[Fact]:
+        """Return the entries that claim one of these indexes (rising)."""
+
+    def first_since(self, origin: str, moment: int) -> int:
+        """Return the lowest index of an entry that states a time from `moment` (ns since the epoch) on.
+
+        If there is none, that of the last checkpoint.
+        """
+
+    def loose(self) -> Iterator[Fact]:
+        """Return what claims no place that it could be read in."""
+
+    def picked(
+        self, origin: str, pick: Pick, before: int | None = None
+    ) -> Iterator[tuple[CheckpointItem | None, list[Fact]]]:
+        """Return the wanted entries, each batch of them with the checkpoint that covers it (None: there is none).
+
+        Args:
+            origin: the log.
+            pick: which are wanted.
+            before: only those that claim an index below this.
+        """
+
+
+class Buffer:
+    """A feed for sources that come batch by batch: holds the entries of the batch that was read."""
+
+    def __init__(self) -> None:
+        self._facts: list[Fact] = []
+
+    def put(self, facts: list[Fact]) -> None:
+        """Add the entries of a batch, in the order of the index that they claim."""
+        self._facts = self._facts + facts if self._facts else facts
+
+    def below(self, limit: int) -> Iterator[Fact]:
+        """See :class:`Feed`."""
+        facts = self._facts
+        at = len(facts) if facts and facts[-1].index < limit else bisect_left(facts, limit, key=_index)
+        self._facts = facts[at:]
+        return iter(facts if at == len(facts) else facts[:at])
+
+    def preview(self, begin: int, end: int) -> Iterable[Fact]:
+        """See :class:`Feed`."""
+        return [fact for fact in self._facts if begin <= fact.index < end]
+
+
+def _index(fact: Fact) -> int:
+    return fact.index
+
+
+class Stream:
+    """A feed over entries that come in order.
+
+    Args:
+        facts: the entries.
+        again: reads a range of them once more.
+    """
+
+    def __init__(self, facts: Iterator[Fact], again: Callable[[int, int], Iterable[Fact]]) -> None:
+        self._facts = facts
+        self._again = again
+        self._head: Fact | None = None
+        self._begun = False
+
+    def below(self, limit: int) -> Iterator[Fact]:
+        """See :class:`Feed`."""
+        if not self._begun:
+            self._begun, self._head = True, next(self._facts, None)
+        head = self._head
+        while head is not None and head.index < limit:
+            yield head
+            head = next(self._facts, None)
+        self._head = head
+
+    def preview(self, begin: int, end: int) -> Iterable[Fact]:
+        """See :class:`Feed`."""
+        return self._again(begin, end)

@@ -1,0 +1,396 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Walks along one log: chains its checkpoints into one tree and holds its entries against it, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, islice
+from typing import Any
+
+from auditspan_seal import spans
+from auditspan_seal.errors import FormatError
+from auditspan_seal.formats import statement as statements
+from auditspan_seal.formats.batch import Batch
+from auditspan_seal.verify.account import MAX_MISFITS, Account, KeyEvent, Misfits, first_claims, span_of
+from auditspan_seal.verify.chain import Chain, Step
+from auditspan_seal.verify.facts import MAX_INDEX, SPAN, Fact, says
+from auditspan_seal.verify.items import CheckpointItem
+from auditspan_seal.verify.personal import erased_by
+from auditspan_seal.verify.report import Code, Finding, add_bounded
+from auditspan_seal.verify.source import Feed
+from auditspan_seal.verify.tally import Held, present
+from auditspan_seal.witness.trusted import TrustedCheckpoint
+
+KEY_ENTRIES = ("genesis", "rotation", "revocation")
+CONTROL = "control-"
+"""How the names of segments begin that only the owner of the log can write (since ``"control": true`` in genesis)."""
+
+
+class Walk:
+    """One walk along a log, or along a range of it.
+
+    Args:
+        origin: the log.
+        trusted: what the tree must be at some sizes.
+        misfits: takes what does not fit.
+        copies: whether second copies are honest whatever their document ID is.
+        adopt: begin with the first checkpoint that comes, wherever that is.
+        compare: whether to hold the tree that it begins with against trusted checkpoints.
+        known: entries below this index were judged before.
+    """
+
+    def __init__(
+        self,
+        origin: str,
+        trusted: Sequence[TrustedCheckpoint],
+        misfits: Misfits,
+        *,
+        copies: bool = False,
+        adopt: bool = False,
+        compare: bool = True,
+        known: int = 0,
+    ) -> None:
+        self.origin = origin
+        self.chain = Chain(origin, trusted)
+        self.account = Account()
+        self.account.numbers.whole = not adopt
+        self.begin: int | None = None if adopt else 0
+        """Index that the walk began with."""
+        self.irregular = False
+        """Whether a checkpoint could not be used or one is missing."""
+        self._trusted = trusted
+        self._misfits = misfits
+        self._copies = copies
+        self._compare = compare
+        self.known = known
+
+    # -- checkpoints -------------------------------------------------------------------------------------------
+
+    def step(self, item: CheckpointItem, feed: Feed) -> None:
+        """Take the next checkpoint, and the entries that it covers."""
+        step, note = self.chain.meet(item)
+        batch = item.batch
+        if step is Step.KNOWN or batch is None or note is None:
+            self.irregular = True
+            self._drain()
+            return
+        if self.begin is None:
+            if step is Step.GAP:
+                self.chain.adopt(batch, compare=self._compare)
+            for fact in feed.below(batch.first):
+                self._misfits.add(fact)
+            self.begin = batch.first
+        elif step is Step.GAP:
+            self.irregular = True
+            self._cross(batch, item, feed)
+        found = self._match(feed.below(batch.size), batch)
+        self.chain.advance(batch)
+        latest = self._judge(batch.first, found)
+        self.account.events.append(KeyEvent(None, note, batch.first, batch.size, latest, item.document_id))
+        self._drain()
+
+    def rest(self, feed: Feed) -> None:
+        """Take the entries after the last checkpoint."""
+        for fact in feed.below(MAX_INDEX):
+            self._misfits.add(fact)
+
+    def alone(self, item: CheckpointItem, facts: Iterable[Fact]) -> bool:
+        """Hold some entries against the one checkpoint that covers them, whatever comes before it.
+
+        Returns:
+            whether the checkpoint could be used.
+        """
+        anchor, self.chain = self.chain.anchor, Chain(self.origin, self._trusted)
+        step, note = self.chain.meet(item)
+        batch = item.batch
+        if batch is None or note is None or step is Step.KNOWN:
+            self._drain()
+            return False
+        if step is Step.GAP:
+            self.chain.adopt(batch)
+        self.chain.advance(batch)
+        self.chain.anchor = max(anchor, self.chain.anchor)
+        self._drain()
+        places = {leaf: at for at, leaf in enumerate(batch.leaves)}
+        found: dict[int, Fact] = {}
+        for fact in facts:
+            at = places.get(fact.leaf)
+            if at is None:
+                self._misfits.add(fact)
+            elif at in found:
+                self._copy(batch.first + at, fact, found[at])
+            else:
+                found[at] = self._placed(batch.first + at, fact)
+        latest = self._judge(batch.first, [found[at] for at in sorted(found)], sorted(found))
+        self.account.events.append(KeyEvent(None, note, batch.first, batch.size, latest, item.document_id))
+        return True
+
+    def _cross(self, batch: Batch, item: CheckpointItem, feed: Feed) -> None:
+        """Get over a missing checkpoint: the next one's frontier proves the entries, if they are all there."""
+        begin, end = self.chain.size, batch.first
+        proven = self.chain.bridge(first_claims(feed.preview(begin, end), begin), batch)
+        if proven:
+            self._across(feed, begin, end)
+        else:
+            self.account.unproven.append((begin, end))
+            self.chain.adopt(batch)
+            self.account.numbers.whole = False
+            for fact in feed.below(end):
+                self._misfits.add(fact)
+        outcome = "its records are proven by the next one" if proven else "records in that range are not proven"
+        if begin == 0 and not proven:
+            code, what = Code.PREFIX_MISSING, (
+                f"The beginning of the log, the indexes 0 to {end - 1}, is not there (removed by retention, or "
+                f"deleted); {outcome}."
+            )  # fmt: skip
+        else:
+            code, what = Code.CHECKPOINT_MISSING, (
+                f"The checkpoint for the indexes {begin} to {end - 1} is not there though a later one is: its document "
+                f"was deleted; {outcome}."
+            )  # fmt: skip
+        self.find(Finding(code, what, self.origin, batch.first, None, item.document_id))
+
+    def _across(self, feed: Feed, begin: int, end: int) -> None:
+        """Judge the entries of a range that was proven by all of its first claims."""
+        expected, last = begin, None
+        for fact in feed.below(end):
+            if fact.index == expected and fact.leaf:
+                expected, last = expected + 1, fact
+                self._judge(fact.index, [fact])
+            elif last is not None and fact.index == last.index and fact.leaf == last.leaf:
+                self._copy(fact.index, fact, last)
+            else:
+                self._misfits.add(fact)
+
+    # -- entries -----------------------------------------------------------------------------------------------
+
+    def _match(self, facts: Iterable[Fact], batch: Batch) -> list[Fact | None]:
+        """Find the entries of a batch among those that claim to be of it."""
+        first, leaves = batch.first, batch.leaves
+        rest = iter(facts)
+        begin = list(islice(rest, len(leaves) + 1))
+        if len(begin) == len(leaves) and tuple([fact.leaf for fact in begin]) == leaves:
+            return [
+                fact if fact.index == index else self._placed(index, fact) for index, fact in enumerate(begin, first)
+            ]
+        found: list[Fact | None] = [None] * len(leaves)
+        odd: list[Fact] = []
+        for fact in chain(begin, rest):
+            at = fact.index - first
+            if at >= 0 and leaves[at] == fact.leaf:
+                if found[at] is None:
+                    found[at] = fact
+                else:
+                    self._copy(fact.index, fact, found[at])
+            elif len(odd) < MAX_MISFITS:
+                odd.append(fact)
+            else:
+                self._misfits.add(fact)
+        if odd:  # most are a little out of place: an entry before them is gone, or one was put in
+            places = {leaf: at for at, leaf in enumerate(leaves)}
+            for fact in odd:
+                place = places.get(fact.leaf)
+                if place is None:
+                    self._misfits.add(fact)
+                elif (other := found[place]) is None:
+                    found[place] = self._placed(first + place, fact)
+                else:
+                    self._copy(first + place, self._placed(first + place, fact), other)
+        return found
+
+    def _judge(self, first: int, found: Sequence[Fact | None], places: Sequence[int] | None = None) -> int | None:
+        """Judge proven entries, in order.
+
+        Args:
+            first: index of the first.
+            found: the entries; None where one is missing.
+            places: their distances to `first`; None: 0, 1, 2 …
+
+        Returns:
+            the latest time that they state.
+        """
+        account = self.account
+        last, see, known = account.numbers.last, account.numbers.see, self.known
+        latest = 0
+        for place, fact in enumerate(found) if places is None else zip(places, found, strict=True):
+            if first + place < known:
+                continue
+            if fact is None:
+                account.missing.add(first + place)
+                continue
+            if fact.time > latest:
+                latest = fact.time
+            if fact.kind == SPAN:
+                account.records += 1
+            else:
+                self._special(first + place, fact)
+            number = fact.number
+            if number:
+                if last.get(fact.segment, 0) + 1 == number and number > 1:
+                    last[fact.segment] = number
+                else:
+                    see(fact.segment, number)
+            if fact.extra is not None:
+                self._flaws(first + place, fact)
+        account.latest = max(account.latest, latest)
+        return latest or None
+
+    def _flaws(self, index: int, fact: Fact) -> None:
+        extra = fact.more
+        self.account.compared |= extra.compared
+        for code, message, name in extra.flaws:
+            self._entry(code, message, index, fact, name)
+        stated = extra.stated if extra.stated is not None else (None if fact.origin == self.origin else fact.origin)
+        if stated is not None and stated != self.origin and fact.kind:
+            where = (self.origin, index, span_of(fact), fact.more.document_id)
+            self.account.add_of_other(stated, *where)
+        doubtful = self.account.values.doubtful
+        for name, gone, message in extra.values:
+            held = Held(gone, message, extra.span_id, extra.document_id)
+            self._take(self.account.values.hold((index, name), held))
+        if doubtful:  # an erasure before its value: this entry was found late
+            for name in extra.present:
+                if (index, name) in doubtful:
+                    self.still_there(index, name, fact)
+
+    def still_there(self, index: int, name: str, fact: Fact) -> None:
+        """Say that a value is there though it was erased on record."""
+        at = self.account.values.doubtful.pop((index, name))
+        self._take([present((index, name), at, fact.more.span_id, fact.more.document_id)])
+
+    def _special(self, index: int, fact: Fact) -> None:
+        """Take note of an entry that is not a span."""
+        fields = _decoded(fact)
+        if fields is None:
+            return
+        if fact.kind == "genesis" and index == 0:
+            self.account.control = fields.get("control") is True
+            self.account.follows(fields.get("predecessor"))
+        elif fact.kind == "heartbeat":
+            seconds = fields.get("next")
+            if isinstance(seconds, (int, float)) and 0 < seconds < 2**40:
+                self.account.promise = (index, fact.time, int(seconds) + 1)
+        elif fact.kind == "close":
+            self.account.promise = (index, fact.time, 0)
+        if not self._allowed(index, fact):
+            return
+        if fact.kind in KEY_ENTRIES:
+            self.account.events.append(KeyEvent(fact.more.statement, None, index))
+        elif fact.kind == "erasure":
+            self._take(self.account.values.erase(index, erased_by(index, fields)))
+
+    def _allowed(self, index: int, fact: Fact) -> bool:
+        """Tell whether an entry came on a way on which such an entry may come.
+
+        Whoever can write a segment can put any text into the log. A revocation without segment comes from the
+        sequencer, and is good for nothing without the certificate of the key.
+        """
+        guarded = fact.kind == "erasure" or (fact.kind == "revocation" and fact.segment)
+        if not self.account.control or not guarded or fact.segment.startswith(CONTROL):
+            return True
+        self._entry(
+            Code.ENTRY_NOT_ALLOWED,
+            f"An entry of type {fact.kind} was written by an audited process (segment {fact.segment}), which may not: "
+            "it is not followed. Find out which process that was.",
+            index,
+            fact,
+        )
+        return False
+
+    def _copy(self, index: int, fact: Fact, other: Fact | None) -> None:
+        """Judge a second copy of an entry."""
+        one, two = fact.more, other.more if other is not None else None
+        # The same ID in another backing index is an honest second delivery after a rollover.
+        honest = self._copies or (
+            two is not None and one.document_id == two.document_id and one.container != two.container
+        )
+        if index < self.known:
+            return
+        if not honest or (fact.index != index and fact.index >= 0):
+            also = f"; the other document is {two.document_id}" if two is not None else ""
+            message = f"The record at index {index} is there twice{also}."
+            self._entry(Code.DUPLICATE_DOCUMENT, message, index, fact)
+            return
+        self.account.copies += 1
+        for code, message, name in one.flaws:
+            if code is not Code.GAP_ENTRY:
+                self._entry(code, message, index, fact, name)
+        gone = {name for extra in (one, two) if extra for name, is_gone, _ in extra.values if is_gone}
+        for name in gone & {name for extra in (one, two) if extra for name in extra.present}:
+            held = Held(False, "The personal value is gone in one copy of the document, but not in the other.")
+            self._take(self.account.values.hold((index, name), held))
+
+    def _placed(self, index: int, fact: Fact) -> Fact:
+        """Take note that an entry was found at another place than its document says."""
+        extra = fact.extra
+        if extra is not None and extra.compared and (fact.origin != self.origin or fact.index != index):
+            shown = extra.shown if fact.index < 0 else (fact.origin, fact.index)
+            for name, expected, seen in ((spans.ORIGIN, self.origin, shown[0]), (spans.INDEX, index, shown[1])):
+                if type(expected) is not type(seen) or expected != seen:
+                    extra.flaws.append((Code.FIELD_MISMATCH, says(expected, seen), f"attributes.{name}"))
+        return fact
+
+    def join(self, account: Account, end: tuple[int, tuple[bytes, ...]], checkpoints: int, anchor: int) -> None:
+        """Go on with a range that was walked along elsewhere and continues this one."""
+        own = self.account
+        for finding in account.findings:
+            self.find(finding)
+        for code, more in account.omitted.items():
+            own.omitted[code] = own.omitted.get(code, 0) + more
+        own.numbers.join(account.numbers)
+        own.records += account.records
+        own.copies += account.copies
+        own.compared |= account.compared
+        own.control = account.control
+        own.promise = account.promise or own.promise
+        own.latest = max(own.latest, account.latest)
+        own.strangers += account.strangers
+        own.events += account.events
+        own.values.erased += account.values.erased
+        own.values.at |= account.values.at
+        for key, at in account.values.doubtful.items():
+            self._take(own.values.erase(at, [key]))
+        for key, held in account.values.held.items():
+            self._take(own.values.hold(key, held))
+        self.chain.go_on(*end, checkpoints, anchor)
+
+    # -- the end -----------------------------------------------------------------------------------------------
+
+    def late(self, index: int, fact: Fact) -> None:
+        """Take an entry whose place was found at the end."""
+        fact = self._placed(index, fact)
+        if self.account.missing.discard(index):
+            self._judge(index, [fact])
+        elif index >= self.known:
+            self._copy(index, fact, None)
+
+    def cannot_prove(self, index: int) -> bool:
+        """Tell whether the checkpoint for an index is missing and nothing else proves what was there."""
+        return any(begin <= index < end for begin, end in self.account.unproven)
+
+    def find(self, finding: Finding) -> None:
+        """Add a finding."""
+        add_bounded(self.account.findings, self.account.omitted, finding)
+
+    def _entry(self, code: Code, message: str, index: int, fact: Fact, name: str | None = None) -> None:
+        self.find(Finding(code, message, self.origin, index, span_of(fact), fact.more.document_id, name))
+
+    def _take(self, findings: Iterable[Finding]) -> None:
+        for finding in findings:
+            self.find(
+                Finding(
+                    finding.code, finding.message, self.origin, finding.index, finding.span_id, finding.document_id,
+                    finding.field,
+                )
+            )  # fmt: skip
+
+    def _drain(self) -> None:
+        for finding in self.chain.drain():
+            self.find(finding)
+
+
+def _decoded(fact: Fact) -> Mapping[str, Any] | None:
+    try:
+        return statements.decode(fact.more.statement or b"")
+    except FormatError:
+        return None
