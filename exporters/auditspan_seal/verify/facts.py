@@ -8,6 +8,7 @@ from there is small. Nothing of it counts before the leaf hash is found in a sig
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -177,3 +178,11 @@ def says(expected: Any, seen: Any) -> str:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def fields_of(fact: Fact) -> Mapping[str, Any] | None:
+    """Read the statement of an entry that is not a span; None if it is none."""
+    try:
+        return statements.decode(fact.more.statement or b"")
+    except FormatError:
+        return None
