@@ -167,6 +167,7 @@ class Verifier:
         if not logs and not without and not self.misfits.facts and not self.misfits.foreign:
             message = "There is nothing to verify: no audit record and no checkpoint was found."
             self.report.add(Finding(Code.NOTHING_FOUND, message))
+            self._lost(())
             return self.report
         altered = self._place(logs)
         for log in logs.values():

@@ -8,6 +8,7 @@ from there is small. Nothing of it counts before the leaf hash is found in a sig
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -161,3 +162,11 @@ def _short(value: Any) -> str:
     except (RecursionError, ValueError):  # nested too deeply, or more digits than Python converts
         text = f"a {type(value).__name__} that cannot be shown"
     return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def fields_of(fact: Fact) -> Mapping[str, Any] | None:
+    """Read the statement of an entry that is not a span; None if it is none."""
+    try:
+        return statements.decode(fact.more.statement or b"")
+    except FormatError:
+        return None

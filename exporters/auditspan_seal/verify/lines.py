@@ -83,7 +83,8 @@ def blocks(
 def _blocks(
     file: Iterable[bytes], name: str, origin: str, offset: int, end: int, pick: Pick | None, known: int
 ) -> Iterator[Block | reader.Tail]:
-    loads, sha256, readable, no_values = orjson.loads, hashlib.sha256, statements.READABLE, {dict}.isdisjoint
+    loads, dumps, in_order = orjson.loads, orjson.dumps, orjson.OPT_SORT_KEYS
+    sha256, readable, no_values = hashlib.sha256, statements.READABLE, {dict}.isdisjoint
     place = f"log/{name}"
     facts: list[Fact] = []
     begin, first = offset, 0
@@ -121,6 +122,7 @@ def _blocks(
                         and segment.__class__ is str
                         and 0 < number < MAX_INDEX
                         and no_values(map(type, fields["attributes"].values()))
+                        and dumps(fields, option=in_order) == statement
                     ):
                         leaf = sha256(b"\0" + statement).digest()
                         fact = Fact(leaf, origin, index - 1, SPAN, segment, number, int(fields["end"]))

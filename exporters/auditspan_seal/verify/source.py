@@ -122,3 +122,14 @@ class Stream:
     def preview(self, begin: int, end: int) -> Iterable[Fact]:
         """See :class:`Feed`."""
         return self._again(begin, end)
+
+
+def first_claims(facts: Iterable[Fact], begin: int) -> Iterator[bytes]:
+    """Return the leaf hashes of entries that claim consecutive indexes, of each index the first."""
+    expected = begin
+    for fact in facts:
+        if fact.index == expected and fact.leaf:
+            yield fact.leaf
+            expected += 1
+        elif fact.index >= expected:
+            return

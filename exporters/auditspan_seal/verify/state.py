@@ -105,13 +105,13 @@ class StateFile:
             account.promise = tuple(saved["promise"]) if saved["promise"] else None
             account.latest, account.replaces = int(saved["latest"]), saved["replaces"]
             events = [_event(item) for item in saved["keys"]]
-        except (ValueError, KeyError, TypeError, FormatError):
+        except (ValueError, KeyError, TypeError, AttributeError, FormatError):
             raise SourceError(f"{self._path} is damaged.", "Remove it; everything is then verified anew.") from None
         log.walk, log.resumed, log.before = walk, True, int(saved["checkpoints"])
         told = len(account.findings)
         account.events = events
         log.tell()
-        log.before -= log.ring.verified
+        log.before = max(0, log.before - log.ring.verified - 1)  # the last one is looked at once more
         del account.findings[told:]  # was found then already
         return size - 1
 

@@ -3,21 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, islice
-from typing import Any
 
 from auditspan_seal import spans
-from auditspan_seal.errors import FormatError
-from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.batch import Batch
 from auditspan_seal.verify.account import MAX_MISFITS, Account, KeyEvent, Misfits, first_claims, span_of
 from auditspan_seal.verify.chain import Chain, Step
-from auditspan_seal.verify.facts import MAX_INDEX, SPAN, Fact, says
+from auditspan_seal.verify.facts import MAX_INDEX, SPAN, Fact, fields_of, says
 from auditspan_seal.verify.items import CheckpointItem
 from auditspan_seal.verify.personal import erased_by
 from auditspan_seal.verify.report import Code, Finding, add_bounded
-from auditspan_seal.verify.source import Feed
+from auditspan_seal.verify.source import Feed, first_claims
 from auditspan_seal.verify.tally import Held, present
 from auditspan_seal.witness.trusted import TrustedCheckpoint
 
@@ -187,16 +184,30 @@ class Walk:
             else:
                 self._misfits.add(fact)
         if odd:  # most are a little out of place: an entry before them is gone, or one was put in
-            places = {leaf: at for at, leaf in enumerate(leaves)}
-            for fact in odd:
-                place = places.get(fact.leaf)
-                if place is None:
-                    self._misfits.add(fact)
-                elif (other := found[place]) is None:
-                    found[place] = self._placed(first + place, fact)
-                else:
-                    self._copy(first + place, self._placed(first + place, fact), other)
+            self._out_of_place(odd, found, batch)
         return found
+
+    def _out_of_place(self, odd: Sequence[Fact], found: list[Fact | None], batch: Batch) -> None:
+        """Find the place of entries in the batch that they claim to be of."""
+        places = {leaf: at for at, leaf in enumerate(batch.leaves)}
+        moved = 0
+        for fact in odd:
+            place = places.get(fact.leaf)
+            if place is None:
+                self._misfits.add(fact)
+            elif (other := found[place]) is None:
+                found[place] = self._placed(batch.first + place, fact)
+                moved += not fact.more.compared
+            else:
+                self._copy(batch.first + place, self._placed(batch.first + place, fact), other)
+        if moved and moved == len(odd) and None not in found:
+            self._moved(batch.first)
+
+    def _moved(self, index: int) -> None:
+        message = (
+            "Entries stand in the log files in another order than the one that was signed: the files were changed."
+        )
+        self.find(Finding(Code.LOG_DAMAGED, message, self.origin, index))
 
     def _judge(self, first: int, found: Sequence[Fact | None], places: Sequence[int] | None = None) -> int | None:
         """Judge proven entries, in order.
@@ -260,7 +271,7 @@ class Walk:
 
     def _special(self, index: int, fact: Fact) -> None:
         """Take note of an entry that is not a span."""
-        fields = _decoded(fact)
+        fields = fields_of(fact)
         if fields is None:
             return
         if fact.kind == "genesis" and index == 0:
@@ -360,6 +371,8 @@ class Walk:
         """Take an entry whose place was found at the end."""
         fact = self._placed(index, fact)
         if self.account.missing.discard(index):
+            if not fact.more.compared:
+                self._moved(index)
             self._judge(index, [fact])
         elif index >= self.known:
             self._copy(index, fact, None)
@@ -387,10 +400,3 @@ class Walk:
     def _drain(self) -> None:
         for finding in self.chain.drain():
             self.find(finding)
-
-
-def _decoded(fact: Fact) -> Mapping[str, Any] | None:
-    try:
-        return statements.decode(fact.more.statement or b"")
-    except FormatError:
-        return None

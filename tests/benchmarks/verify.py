@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What verification costs beside reading and parsing the same bytes, in one process and in two; and its memory.
+
+``python -m tests.benchmarks.verify`` measures this part alone and prints it.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import orjson
+
+from auditspan_seal.log import reader
+from auditspan_seal.log.directory import Directory
+from auditspan_seal.verify.directory import verify_directory
+from auditspan_seal.verify.files import verify_files
+from auditspan_seal.verify.report import Report, Verdict
+from tests.benchmarks.logs import export, make_log
+
+TITLE = "Verification"
+RECORDS = 200_000
+ROUNDS = 7
+MEMORY = (10_000, 1_000_000)  # records
+_PEAK = """
+import resource, sys
+from pathlib import Path
+from auditspan_seal.log.directory import open_directory
+from auditspan_seal.verify.directory import verify_directory
+report = verify_directory(open_directory(Path(sys.argv[1])), jobs=1)
+assert report.exit_code == 0, report
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def page() -> list[str]:
+    """Measure, and return the paragraphs of the page."""
+    with tempfile.TemporaryDirectory() as folder:
+        directory = make_log(Path(folder) / "log", RECORDS)
+        file = Path(folder) / "traces.json"
+        export(directory, file)
+        cases: dict[str, Callable[[], object]] = {
+            "parse log files": lambda: _parse_log(directory),
+            "verify log directory": lambda: _passed(verify_directory(directory, jobs=1)),
+            "verify log directory, 2 processes": lambda: _passed(verify_directory(directory, jobs=2)),
+            "parse OTLP/JSON": lambda: _parse(file),
+            "verify OTLP/JSON": lambda: _passed(verify_files([file], jobs=1)),
+            "verify OTLP/JSON, 2 processes": lambda: _passed(verify_files([file], jobs=2)),
+        }
+        measured = _measure(cases)
+    return [
+        f"## {TITLE}",
+        f"{RECORDS:,} records, {ROUNDS} rounds, wall-clock. Parsing is reading each line and `orjson.loads`, no more;\n"
+        "the share is of parsing the same bytes, paired round by round.",
+        _table(measured),
+        "Peak memory of verifying a log directory: "
+        + ", ".join(f"{size} MB for {records:,} records" for records, size in _memory())
+        + ".",
+    ]
+
+
+def _measure(cases: Mapping[str, Callable[[], object]]) -> dict[str, list[float]]:
+    """Return the seconds that each case took in each round."""
+    measured: dict[str, list[float]] = {name: [] for name in cases}
+    for number in range(ROUNDS):
+        order = list(cases.items())
+        for name, case in order if number % 2 == 0 else reversed(order):
+            gc.collect()
+            begin = time.perf_counter()
+            case()
+            measured[name].append(time.perf_counter() - begin)
+    return measured
+
+
+def _table(measured: Mapping[str, list[float]]) -> str:
+    rows = ["| case | records/s, median (min to max) | share of parsing | of one process |", "|---|---|---|---|"]
+    base = single = [0.0]
+    for name, seconds in measured.items():
+        if name.startswith("parse"):
+            base = single = seconds
+        elif "processes" not in name:
+            single = seconds
+        rates = sorted(RECORDS / one for one in seconds)
+        share = _span([one / other for one, other in zip(base, seconds, strict=True)])
+        times = (
+            _span([one / other for one, other in zip(single, seconds, strict=True)]) if "2 processes" in name else ""
+        )
+        rows.append(
+            f"| {name} | {statistics.median(rates):,.0f} ({rates[0]:,.0f} to {rates[-1]:,.0f}) | {share} | {times if '2 processes' in name else ''} |"
+        )
+    return "\n".join(rows)
+
+
+def _span(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def _memory() -> list[tuple[int, int]]:
+    found = []
+    for records in MEMORY:
+        with tempfile.TemporaryDirectory() as folder:
+            make_log(Path(folder), records)
+            done = subprocess.run(
+                [sys.executable, "-c", _PEAK, folder], check=True, capture_output=True, text=True
+            )  # fmt: skip
+            found.append((records, int(done.stdout)))
+    return found
+
+
+def _parse_log(directory: Directory) -> None:
+    for name in reader.files(directory.log):
+        with open(directory.log / name, "rb") as file:
+            for line in file:
+                orjson.loads(line[2:])
+
+
+def _parse(path: Path) -> None:
+    with open(path, "rb") as file:
+        for line in file:
+            orjson.loads(line)
+
+
+def _passed(report: Report) -> None:
+    assert (report.verdict, report.records) == (Verdict.PASSED, RECORDS), report.findings[:3]
+
+
+if __name__ == "__main__":
+    print("\n\n".join(page()))
