@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,14 +136,3 @@ def claim_of(fact: Fact) -> tuple[str | None, int | None]:
         origin if isinstance(origin, str) else fact.origin or None,
         index if isinstance(index, int) and not isinstance(index, bool) else None,
     )
-
-
-def first_claims(facts: Iterable[Fact], begin: int) -> Iterator[bytes]:
-    """Return the leaf hashes of entries that claim consecutive indexes, of each index the first."""
-    expected = begin
-    for fact in facts:
-        if fact.index == expected and fact.leaf:
-            yield fact.leaf
-            expected += 1
-        elif fact.index >= expected:
-            return

@@ -8,7 +8,7 @@ from itertools import chain, islice
 
 from auditspan_seal import spans
 from auditspan_seal.formats.batch import Batch
-from auditspan_seal.verify.account import MAX_MISFITS, Account, KeyEvent, Misfits, first_claims, span_of
+from auditspan_seal.verify.account import MAX_MISFITS, Account, KeyEvent, Misfits, span_of
 from auditspan_seal.verify.chain import Chain, Step
 from auditspan_seal.verify.facts import MAX_INDEX, SPAN, Fact, fields_of, says
 from auditspan_seal.verify.items import CheckpointItem
