@@ -87,13 +87,10 @@ def _table(measured: Mapping[str, list[float]]) -> str:
         elif "processes" not in name:
             single = seconds
         rates = sorted(RECORDS / one for one in seconds)
+        rate = f"{statistics.median(rates):,.0f} ({rates[0]:,.0f} to {rates[-1]:,.0f})"
         share = _span([one / other for one, other in zip(base, seconds, strict=True)])
-        times = (
-            _span([one / other for one, other in zip(single, seconds, strict=True)]) if "2 processes" in name else ""
-        )
-        rows.append(
-            f"| {name} | {statistics.median(rates):,.0f} ({rates[0]:,.0f} to {rates[-1]:,.0f}) | {share} | {times if '2 processes' in name else ''} |"
-        )
+        times = _span([one / other for one, other in zip(single, seconds, strict=True)]) if single != seconds else ""
+        rows.append(f"| {name} | {rate} | {share} | {times} |")
     return "\n".join(rows)
 
 

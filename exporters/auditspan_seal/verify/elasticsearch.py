@@ -34,7 +34,7 @@ __all__ = ["INDICES", "connect", "documents", "verify_documents", "verify_elasti
 # Of a value that is not there, the record of its erasure may be what is on its way.
 _IN_FLIGHT = (
     Code.ENTRY_MISSING, Code.ENTRY_UNCOVERED, Code.CHECKPOINT_MISSING, Code.VALUE_REMOVED, Code.LOG_TRUNCATED,
-    Code.LOG_SILENT,
+    Code.LOG_SILENT, Code.NO_CHECKPOINT,
 )  # fmt: skip
 WORTH_IT = 100_000  # entries of a log from which on starting processes pays
 SLICE = 20_000  # entries to a range at least

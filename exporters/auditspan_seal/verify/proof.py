@@ -142,6 +142,7 @@ def verify_proof(path: Path, *keys: VerifierKey) -> Report:
         report.findings.append(Finding(Code.CHECKPOINT_INVALID, f"The proof cannot be read: {what}"))
         return report
     origin = checkpoint.origin
+    report.scope = {"index": proof.index, "limit": "anything but this one record: a proof is of one"}
     report.logs[origin] = checkpoint.size
     key = next((key for key in keys if key.name in ("", origin)), None)
     if key is None:

@@ -87,8 +87,10 @@ class Documents:
 
     def origins(self) -> Sequence[str]:
         """See :class:`.source.Source`."""
-        if self.pit is None or self._only is not None:
-            return [self._only] if self.pit is not None and self._only is not None else []
+        if self.pit is None:
+            return []
+        if self._only is not None:
+            return [self._only] if self._search(self._of(self._only), size=1)["hits"]["hits"] else []
         found: list[str] = []
         after: dict[str, Any] = {}
         while True:
