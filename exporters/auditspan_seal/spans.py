@@ -38,9 +38,13 @@ SIZE = "audit.checkpoint.tree_size"
 FRONTIER = "audit.checkpoint.frontier"
 LEAVES = "audit.checkpoint.leaf_hashes"
 
-_SCOPE = InstrumentationScope("auditspan.log")
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,19}")
 _HEXADECIMAL = re.compile(r"[0-9a-f]+")
+LOG_SCOPE = "auditspan.log"
+"""Name of the scope that documents of the log itself have."""
+LOG_RESOURCE = {"service.name": "auditspan"}
+"""Resource that documents of the log itself have."""
+_SCOPE = InstrumentationScope(LOG_SCOPE)
 
 
 class StatementMaker:
@@ -268,7 +272,7 @@ def _log_document(name: str, digest: bytes, time: int, attributes: Mapping[str, 
     return ReadableSpan(
         name=name,
         context=context,
-        resource=Resource({"service.name": "auditspan"}),
+        resource=Resource(LOG_RESOURCE),
         attributes=dict(attributes),
         start_time=time,
         end_time=time,

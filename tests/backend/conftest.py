@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from elasticsearch import Elasticsearch
 
 from auditspan.devstack import Stack
 from auditspan.devstack.system import tail
+from tests.backend import honest
 
 _PARTS = pytest.StashKey[dict[str, str]]()
 _FOLDER = pytest.StashKey[Path]()
@@ -39,3 +41,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if _FOLDER in config.stash and (terminalreporter.stats.get("failed") or terminalreporter.stats.get("error")):
         for log in sorted(config.stash[_FOLDER].glob("*.log")):
             terminalreporter.write_line(f"last lines of {log}:\n{tail(log, 20)}")
+
+
+@dataclass(frozen=True)
+class Automations:
+    """What the automations have left: their logs, and their documents as Elasticsearch has them."""
+
+    logs: list[honest.Log]
+    hits: list[honest.Hit]
+    events: list[honest.Hit]
+
+
+@pytest.fixture(scope="session")
+def automations(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Automations:
+    """The honest documents of the whole pipeline, made once."""
+    logs = honest.produce(tmp_path_factory.mktemp("automations"), stack.otlp_http_endpoint, stack.elasticsearch_url)
+    api = honest.Api(stack.elasticsearch_url)
+    found = Automations(logs, honest.delivered(api, logs), api.read(honest.EVENTS))
+    api.close()
+    return found

@@ -13,7 +13,9 @@ from auditspan_seal.errors import FormatError
 from auditspan_seal.formats import batch as batches
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.batch import Batch
+from auditspan_seal.verify.facts import says
 from auditspan_seal.verify.items import CheckpointItem, EntryItem
+from auditspan_seal.verify.visible import checkpoint_mismatches
 
 
 def attributes_of(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,6 +42,8 @@ def checkpoint_of(document: Mapping[str, Any], document_id: str | None) -> Check
             leaves=batches.split(_text(attributes, spans.LEAVES)),
         )
         origin = batch.checkpoint().origin
+        for name, expected, seen in checkpoint_mismatches(batch, document):
+            return CheckpointItem(origin, None, document_id, f"{name}: {says(expected, seen)}")
     except FormatError as error:
         return CheckpointItem(origin, None, document_id, error.what)
     return CheckpointItem(origin, batch, document_id)

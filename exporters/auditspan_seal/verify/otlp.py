@@ -118,9 +118,12 @@ def _items(request: Any, name: str, line: int, pick: Pick | None) -> Iterator[Fa
                 if attributes is None or attributes.keys().isdisjoint(_OURS):
                     continue  # somebody else's span
                 if resource is None:
-                    resource = {"attributes": _attributes(_get(_get(resource_spans, "resource"), "attributes")) or {}}
+                    resource = {
+                        "attributes": _attributes(_get(_get(resource_spans, "resource"), "attributes")) or {},
+                        "schema_url": _get(resource_spans, "schemaUrl"),
+                    }
                 if scope is None:
-                    scope = _get(scope_spans, "scope") if isinstance(_get(scope_spans, "scope"), dict) else {}
+                    scope = _scope(scope_spans)
                 document = _document(span, attributes, resource, scope)
                 place = f"{name}:{line}#{position}"
                 if is_checkpoint(document):
@@ -131,7 +134,19 @@ def _items(request: Any, name: str, line: int, pick: Pick | None) -> Iterator[Fa
                     yield examine(item)
 
 
-def _document(span: dict[str, Any], attributes: dict[str, Any], resource: dict[str, Any], scope: Any) -> dict[str, Any]:
+def _scope(scope_spans: Any) -> dict[str, Any]:
+    scope = _get(scope_spans, "scope")
+    return {
+        "name": _get(scope, "name"),
+        "version": _get(scope, "version"),
+        "attributes": _attributes(_get(scope, "attributes")) or {},
+        "schema_url": _get(scope_spans, "schemaUrl"),
+    }
+
+
+def _document(
+    span: dict[str, Any], attributes: dict[str, Any], resource: dict[str, Any], scope: dict[str, Any]
+) -> dict[str, Any]:
     """Return a span in the form of a document (see :mod:`.visible`), without its detour through text."""
     get = span.get
     start, end = _whole(get("startTimeUnixNano")), _whole(get("endTimeUnixNano"))
@@ -154,6 +169,7 @@ def _document(span: dict[str, Any], attributes: dict[str, Any], resource: dict[s
             {
                 "trace_id": _get(link, "traceId"),
                 "span_id": _get(link, "spanId"),
+                "trace_state": _get(link, "traceState"),
                 "attributes": _attributes(_get(link, "attributes")) or {},
             }
             for link in _list(span, "links")

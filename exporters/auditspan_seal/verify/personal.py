@@ -78,7 +78,9 @@ def _state(name: str, value: statements.Commitment, item: EntryItem) -> tuple[St
         opened = statements.value(visible.get(name)) if isinstance(visible, Mapping) else None
     if salt is None and opened is None:
         return State.GONE, "The personal value was removed without a signed erasure record."
-    if salt is None or opened is None or not commitment.opens(value.digest, name, opened, salt):
+    # Synthetic source makes of a list of one its element.
+    forms = (opened,) if isinstance(opened, list) else (opened, [opened])
+    if salt is None or opened is None or not any(commitment.opens(value.digest, name, form, salt) for form in forms):
         return (
             State.WRONG,
             "The personal value is not the one that the signed statement commits to: it or its salt was altered.",

@@ -3,18 +3,28 @@
 
 Strict on content, tolerant of what the Collector and Elasticsearch are known to do to an honest span (bytes become
 hexadecimal text, NaN becomes null, doubles may come back with 32 bits, empty lists and nulls may disappear, control
-attributes of the exporter are removed, processors add attributes).
+attributes of the exporter are removed, processors add attributes). Under synthetic source the time comes back as
+Elasticsearch has understood it, lists as sorted sets, and a list of one as its element; only these forms are taken.
+
+Elasticsearch reads ``{"a.b": 1}`` and ``{"a": {"b": 1}}`` as the same field, and attributes as fields of the document
+itself. So a lie can stand beside the truth: a second spelling of a field is a mismatch, wherever it is.
 """
 
 from __future__ import annotations
 
-import math
-import struct
-from collections.abc import Iterator, Mapping
+import base64
+import binascii
+import json
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
+
+import orjson
 
 from auditspan_seal import spans
 from auditspan_seal.formats import statement as statements
+from auditspan_seal.formats.batch import Batch
+from auditspan_seal.formats.merkle import leaf_hash
+from auditspan_seal.verify.forms import same, time_of
 
 _KINDS = {
     "INTERNAL": "Internal",
@@ -25,10 +35,33 @@ _KINDS = {
 }
 _STATUS = {"UNSET": None, "OK": "Ok", "ERROR": "Error"}
 _OWN = ("audit.", "automation.")
-_ADDED = (spans.STATEMENT, spans.ORIGIN, spans.INDEX, spans.STREAM, spans.NUMBER, spans.DOCUMENT, spans.PRIVATE)
+_PLACE = frozenset({spans.STATEMENT, spans.ORIGIN, spans.INDEX})
+_ADDED = _PLACE | {spans.STREAM, spans.NUMBER, spans.PRIVATE}
+_ADDED_ENTRY = _PLACE | {spans.DOCUMENT}
+_ADDED_CHECKPOINT = frozenset(
+    {spans.DOCUMENT, spans.ORIGIN, spans.NOTE, spans.FIRST, spans.SIZE, spans.FRONTIER, spans.LEAVES}
+)
+_PARTS = {  # what the exporter writes into objects of a document; None: anything
+    "attributes": None,
+    "status": {"code", "message"},
+    "resource": {"attributes", "schema_url", "dropped_attributes_count"},
+    "scope": {"name", "version", "attributes", "schema_url", "dropped_attributes_count"},
+}
+_DROPPED = {
+    "dropped_attributes_count": "attributes", "dropped_events_count": "events", "dropped_links_count": "links"
+}  # fmt: skip
+_KNOWN = frozenset(
+    {
+        "@timestamp", "data_stream", "trace_id", "span_id", "parent_span_id", "trace_state", "name", "kind", "duration",
+        "links", *_PARTS, *_DROPPED,
+    }
+)  # fmt: skip
+_SINGLE = (str, int, bool)
+_NOTHING: Mapping[str, Any] = {}
 _FIELDS = (
     f"attributes.{spans.STREAM}", f"attributes.{spans.NUMBER}", "trace_id", "span_id", "parent_span_id", "trace_state",
     "name", "kind", "@timestamp", "duration", "status.code", "status.message", "scope.name", "scope.version",
+    "scope.schema_url",
 )  # fmt: skip
 _CONTROL = ("elasticsearch.", "data_stream.", "elastic.mapping.")
 
@@ -44,9 +77,9 @@ def mismatches(fields: Mapping[str, Any], document: Mapping[str, Any]) -> Iterat
         document: the ``_source`` of the document.
     """
     attributes = _mapping(document.get("attributes"))
+    yield from _shape(document, attributes)
     if fields["type"] != "span":
-        if "attributes" in fields:
-            yield from _attributes("attributes", fields["attributes"], attributes, added=_ADDED)
+        yield from _entry(fields, document, attributes)
         return
     # Nearly every document agrees: all single fields at once first, and one by one only to say which does not.
     get = document.get
@@ -57,12 +90,14 @@ def mismatches(fields: Mapping[str, Any], document: Mapping[str, Any]) -> Iterat
         fields["parent_span_id"] or None, fields["trace_state"] or None, fields["name"] or None,
         _KINDS.get(fields["kind"]), int(fields["start"]), int(fields["end"]) - int(fields["start"]),
         _STATUS.get(stated["code"]), stated["message"] or None, said["name"] or None, said["version"] or None,
+        said["schema_url"] or None,
     )  # fmt: skip
     found = (
         attributes.get(spans.STREAM), attributes.get(spans.NUMBER), get("trace_id") or None, get("span_id") or None,
         get("parent_span_id") or None, get("trace_state") or None, get("name") or None,
-        get("kind"), _nanoseconds(get("@timestamp")), get("duration"),
+        get("kind"), time_of(expected[8], get("@timestamp"), "events" in document), get("duration"),
         status.get("code"), status.get("message") or None, scope.get("name") or None, scope.get("version") or None,
+        scope.get("schema_url") or None,
     )  # fmt: skip
     if expected != found or tuple(map(type, expected)) != tuple(map(type, found)):
         for name, one, other in zip(_FIELDS, expected, found, strict=True):
@@ -71,10 +106,113 @@ def mismatches(fields: Mapping[str, Any], document: Mapping[str, Any]) -> Iterat
     yield from _attributes(
         "resource.attributes", fields["resource"]["attributes"], _mapping(resource.get("attributes"))
     )
+    if fields["resource"]["schema_url"]:  # where the process said none, a Collector may
+        yield from _one("resource.schema_url", fields["resource"]["schema_url"], resource.get("schema_url"))
+    if said["attributes"] or "attributes" in scope:
+        yield from _attributes("scope.attributes", said["attributes"], _mapping(scope.get("attributes")))
     if fields["links"] or get("links"):
         yield from _links(fields["links"], get("links"))
+    if spans.PRIVATE in attributes and not _salts_as_written(attributes[spans.PRIVATE]):
+        yield f"attributes.{spans.PRIVATE}", "salts as JSON", "something else"  # never a salt
     if "events" in document:  # Elasticsearch's exporter makes documents of their own of them
+        if "data_stream" in document:
+            yield "events", None, get("events")
         yield from _events(fields["events"], get("events"))
+    if not _DROPPED.keys().isdisjoint(document):
+        for name, what in _DROPPED.items():
+            if get(name) is not None and get(name) != 0:
+                yield from _one(name, fields["dropped"][what], get(name))
+
+
+def _entry(fields: Mapping[str, Any], document: Mapping[str, Any], attributes: Mapping[str, Any]) -> Iterator[Mismatch]:
+    """Compare the document of an entry that is no span; all of it follows from the statement."""
+    digest = leaf_hash(statements.encode(fields))
+    yield from _of_log(f"log {fields['type']}", digest, int(fields.get("time") or 0), document)
+    yield from _one(f"attributes.{spans.DOCUMENT}", "entry", attributes.get(spans.DOCUMENT))
+    # Entries of version 1 had no attributes; nothing was shown of them.
+    yield from _attributes("attributes", fields.get("attributes", _NOTHING), attributes, _ADDED_ENTRY)
+
+
+def checkpoint_mismatches(batch: Batch, document: Mapping[str, Any]) -> Iterator[Mismatch]:
+    """Compare the document of a checkpoint with its note. When it was delivered is no evidence.
+
+    Args:
+        batch: what the document says, as far as verification uses it.
+        document: the ``_source`` of the document.
+    """
+    attributes = _mapping(document.get("attributes"))
+    yield from _shape(document, attributes)
+    yield from _of_log("log checkpoint", leaf_hash(batch.note.encode("utf-8", "replace")), None, document)
+    yield from _one(f"attributes.{spans.ORIGIN}", batch.checkpoint().origin, attributes.get(spans.ORIGIN))
+    yield from _one(f"attributes.{spans.SIZE}", batch.size, attributes.get(spans.SIZE))
+    yield from _attributes("attributes", _NOTHING, attributes, _ADDED_CHECKPOINT)
+
+
+def _of_log(name: str, digest: bytes, moment: int | None, document: Mapping[str, Any]) -> Iterator[Mismatch]:
+    """Compare what all documents of the log itself have (see :func:`auditspan_seal.spans.document_of`)."""
+    get = document.get
+    yield from _one("trace_id", digest[:16].hex(), get("trace_id"))
+    yield from _one("span_id", digest[16:24].hex(), get("span_id"))
+    yield from _one("name", name, get("name"))
+    yield from _one("kind", "Internal", get("kind"))
+    yield from _one("duration", 0, get("duration"))
+    if moment is not None:
+        yield from _one("@timestamp", moment, time_of(moment, get("@timestamp"), "events" in document))
+    for empty in ("parent_span_id", "trace_state", "status", "links", *_DROPPED):
+        if get(empty):
+            yield empty, None, get(empty)
+    scope, resource = _mapping(get("scope")), _mapping(get("resource"))
+    yield from _one("scope.name", spans.LOG_SCOPE, scope.get("name"))
+    yield from _attributes("scope.attributes", _NOTHING, _mapping(scope.get("attributes")))
+    yield from _attributes("resource.attributes", spans.LOG_RESOURCE, _mapping(resource.get("attributes")))
+
+
+def _shape(document: Mapping[str, Any], attributes: Mapping[str, Any]) -> Iterator[Mismatch]:
+    """Find second spellings of fields outside the attributes, and parts that are no objects."""
+    for name, inner in _PARTS.items():
+        part = document.get(name)
+        if part is None:
+            continue
+        if not isinstance(part, Mapping):
+            yield name, "an object", part
+        elif inner is not None and not part.keys() <= inner:
+            yield from ((f"{name}.{other}", None, part[other]) for other in part.keys() - inner)
+    links = document.get("links")
+    if links is not None and not isinstance(links, (list, Mapping)):
+        yield "links", "a list", links
+    if document.keys() <= _KNOWN:
+        return
+    for name in document.keys() - _KNOWN:
+        for path in _paths(name, document[name]):
+            # Others may add fields of their own, for example an ingest pipeline.
+            if path.split(".")[0] in _KNOWN or f"{path}.".startswith(_OWN) or path in attributes:
+                yield path, None, document[name]
+
+
+def _paths(name: str, value: Any) -> Iterator[str]:
+    """Return the names that Elasticsearch knows the values under a field by."""
+    if isinstance(value, Mapping) and value:
+        for inner, item in value.items():
+            yield from _paths(f"{name}.{inner}", item)
+    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        for item in value:
+            yield from _paths(name, item)
+    else:
+        yield name
+
+
+def _salts_as_written(text: Any) -> bool:
+    """Tell whether the salts of a document are in the form that we write them in, so that none is there twice."""
+    try:
+        salts = orjson.loads(text) if isinstance(text, str) else None
+        return (
+            isinstance(salts, dict)
+            and bool(salts)
+            and (text == orjson.dumps(salts).decode() or text == json.dumps(salts, separators=(",", ":")))
+            and all(base64.b64encode(base64.b64decode(salt, validate=True)).decode() == salt for salt in salts.values())
+        )
+    except (ValueError, TypeError, binascii.Error):
+        return False
 
 
 def _one(name: str, expected: Any, found: Any) -> Iterator[Mismatch]:
@@ -83,7 +221,7 @@ def _one(name: str, expected: Any, found: Any) -> Iterator[Mismatch]:
 
 
 def _attributes(
-    prefix: str, expected: Mapping[str, Any], found: Mapping[str, Any], added: tuple[str, ...] = ()
+    prefix: str, expected: Mapping[str, Any], found: Mapping[str, Any], added: Collection[str] = ()
 ) -> Iterator[Mismatch]:
     values = list(expected.values())
     seen = list(map(found.get, expected))
@@ -91,23 +229,37 @@ def _attributes(
     # Single values of the same types are the same if they are equal; lists and tagged values are looked into.
     if values != seen or types != list(map(type, seen)) or dict in types or list in types:
         yield from _one_by_one(prefix, expected, found)
-    for name in found.keys() - expected.keys():
-        # Others may add attributes of their own; ours can only come from the statement.
-        if name not in added and name.startswith(_OWN):
-            yield f"{prefix}.{name}", None, found[name]
+    others = found.keys() - expected.keys()
+    others.difference_update(added)
+    if not others:
+        return
+    known = {path for name, item in expected.items() for path in _paths(name, _shown(item))}.union(added)
+    for name in others:
+        # Others may add attributes of their own; ours can only come from the statement, and each only once.
+        for path in _paths(name, found[name]):
+            if f"{path}.".startswith(_OWN) or path in known:
+                yield f"{prefix}.{name}", None, found[name]
+                break
+
+
+def _shown(item: Any) -> Any:
+    """Return a mapping as one; what else a value is does not matter here."""
+    return item["map"] if isinstance(item, dict) and isinstance(item.get("map"), dict) else None
 
 
 def _one_by_one(prefix: str, expected: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[Mismatch]:
     for name, item in expected.items():
+        if item.__class__ in _SINGLE and item.__class__ is found.get(name).__class__ and item == found[name]:
+            continue  # nearly all
         value = statements.plain(item)
         if isinstance(value, statements.Commitment) or (name.startswith(_CONTROL) and name not in found):
             continue  # personal values are held against their commitments (verify/personal.py)
-        if not _same(value, found.get(name)):
+        if not same(value, found.get(name)):
             yield f"{prefix}.{name}", value, found.get(name)
 
 
 def _links(expected: list[Any], found: Any) -> Iterator[Mismatch]:
-    links = found if isinstance(found, list) else []
+    links = found if isinstance(found, list) else [found] if isinstance(found, Mapping) else []
     if len(links) != len(expected):
         yield "links", len(expected), len(links)
         return
@@ -115,6 +267,11 @@ def _links(expected: list[Any], found: Any) -> Iterator[Mismatch]:
         other = _mapping(other)
         for name in ("trace_id", "span_id"):
             yield from _one(f"links[{position}].{name}", link[name], other.get(name))
+        if other.get("trace_state"):  # the SDK's exporter leaves it out
+            yield from _one(f"links[{position}].trace_state", link["trace_state"], other["trace_state"])
+        for name in other.keys() - {"trace_id", "span_id", "trace_state", "attributes"}:
+            if other[name]:
+                yield f"links[{position}].{name}", None, other[name]
         yield from _attributes(f"links[{position}].attributes", link["attributes"], _mapping(other.get("attributes")))
 
 
@@ -128,47 +285,6 @@ def _events(expected: list[Any], found: Any) -> Iterator[Mismatch]:
         yield from _one(f"events[{position}].name", event["name"], other.get("name"))
         yield from _one(f"events[{position}].time", int(event["time"]), other.get("time"))
         yield from _attributes(f"events[{position}].attributes", event["attributes"], _mapping(other.get("attributes")))
-
-
-def _same(expected: Any, found: Any) -> bool:
-    if expected is None or expected == []:
-        return found is None or found == expected
-    if isinstance(expected, bytes):
-        return bool(found == expected.hex())
-    if isinstance(expected, bool) or isinstance(found, bool):
-        return found is expected
-    if isinstance(expected, float):
-        if not math.isfinite(expected):
-            return found is None
-        return isinstance(found, (int, float)) and (found == expected or _single(found) == _single(expected))
-    if isinstance(expected, int) and not -(2**63) <= expected < 2**63:
-        return bool(found == str(expected))  # more than OTLP can carry (spans.document_of)
-    if isinstance(expected, list):
-        return (
-            isinstance(found, list)
-            and len(found) == len(expected)
-            and all(_same(one, other) for one, other in zip(expected, found, strict=True))
-        )
-    if isinstance(expected, dict):
-        return isinstance(found, dict) and all(_same(item, found.get(name)) for name, item in expected.items())
-    return type(found) is type(expected) and bool(found == expected)
-
-
-def _single(number: float) -> float | None:
-    try:
-        return float(struct.unpack("f", struct.pack("f", number))[0])
-    except (OverflowError, struct.error):
-        return None
-
-
-def _nanoseconds(timestamp: Any) -> Any:
-    """Read the exporter's ``<milliseconds>.<nanoseconds of it, not padded>``."""
-    if not isinstance(timestamp, str):
-        return timestamp
-    milliseconds, _, rest = timestamp.partition(".")
-    if len(timestamp) > 40 or not (timestamp.isascii() and milliseconds.isdecimal() and (rest.isdecimal() or not rest)):
-        return timestamp
-    return int(milliseconds) * 1_000_000 + int(rest or 0)
 
 
 def _mapping(item: Any) -> Mapping[str, Any]:

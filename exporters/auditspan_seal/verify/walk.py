@@ -326,6 +326,10 @@ class Walk:
         for code, message, name in one.flaws:
             if code is not Code.GAP_ENTRY:
                 self._entry(code, message, index, fact, name)
+        for name, is_gone, message in one.values:
+            if not is_gone:
+                held = Held(False, message, one.span_id, one.document_id)
+                self._take(self.account.values.hold((index, name), held))
         gone = {name for extra in (one, two) if extra for name, is_gone, _ in extra.values if is_gone}
         for name in gone & {name for extra in (one, two) if extra for name in extra.present}:
             held = Held(False, "The personal value is gone in one copy of the document, but not in the other.")

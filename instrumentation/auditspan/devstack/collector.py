@@ -49,12 +49,23 @@ def environment(elasticsearch_url: str, queue: Path, ports: Ports) -> dict[str, 
 class CollectorProcess:
     """A Collector that runs as a child process."""
 
-    def __init__(self, directory: Path, elasticsearch_url: str, ports: Ports, detached: bool) -> None:
-        """Build the binary unless the cache has it; start nothing yet."""
+    def __init__(
+        self, directory: Path, elasticsearch_url: str, ports: Ports, detached: bool, overlay: Path | None = None
+    ) -> None:
+        """Build the binary unless the cache has it; start nothing yet.
+
+        Args:
+            directory: gets queue and log.
+            elasticsearch_url: where it writes.
+            ports: where it listens.
+            detached: leave it running when this process ends.
+            overlay: a second configuration file, merged over ``collector.yaml`` (its lists replace).
+        """
         self._binary = _build()
         self._directory = directory
         self._detached = detached
         self._ports = ports
+        self._configurations = [system.configuration_folder() / "collector.yaml", *([overlay] if overlay else [])]
         self._log = directory / "collector.log"
         self._environment = environment(elasticsearch_url, directory / "collector-queue", ports)
         self._process: subprocess.Popen[bytes] | None = None
@@ -66,9 +77,8 @@ class CollectorProcess:
             return
         for port in self._ports.all:
             system.require_free(port)
-        configuration = system.configuration_folder() / "collector.yaml"
         self._process = system.spawn(
-            [str(self._binary), "--config", str(configuration)],
+            [str(self._binary), *(f"--config={path}" for path in self._configurations)],
             {**os.environ, **self._environment},
             self._directory,
             self._log,

@@ -63,22 +63,23 @@ class Container:
         return {"container": self._name}
 
 
-def elasticsearch_container(directory: Path, port: int) -> Container:
+def elasticsearch_container(directory: Path, port: int, version: str = elasticsearch.VERSION) -> Container:
     """Return an Elasticsearch that is published on a loopback port."""
     return Container(
         f"auditspan-elasticsearch-{port}",
         [
             "--publish", f"127.0.0.1:{port}:9200", "--env", "discovery.type=single-node",
             "--env", "xpack.security.enabled=false", "--env", "ES_JAVA_OPTS=-Xms1g -Xmx1g",
+            "--env", "path.repo=/tmp/snapshots",
         ],
-        f"elasticsearch:{elasticsearch.VERSION}",
+        f"elasticsearch:{version}",
         [],
         elasticsearch.health_url(f"http://127.0.0.1:{port}"),
         directory / "elasticsearch.log",
     )  # fmt: skip
 
 
-def collector_container(directory: Path, url: str, ports: collector.Ports) -> Container:
+def collector_container(directory: Path, url: str, ports: collector.Ports, overlay: Path | None = None) -> Container:
     """Return a Collector in the network of the host, so that loopback means the same inside and outside."""
     queue = directory / "collector-queue"
     queue.mkdir(exist_ok=True)
@@ -89,10 +90,11 @@ def collector_container(directory: Path, url: str, ports: collector.Ports) -> Co
         [
             "--network", "host", "--user", f"{os.getuid()}:{os.getgid()}",
             "--volume", f"{configuration}:/auditspan/collector.yaml:ro", "--volume", f"{queue}:/queue",
+            *(() if overlay is None else ("--volume", f"{overlay.resolve()}:/auditspan/overlay.yaml:ro")),
             *(item for name, value in variables.items() for item in ("--env", f"{name}={value}")),
         ],
         f"otel/opentelemetry-collector-contrib:{collector.VERSION}",
-        ["--config", "/auditspan/collector.yaml"],
+        ["--config=/auditspan/collector.yaml", *(() if overlay is None else ("--config=/auditspan/overlay.yaml",))],
         ports.health_url,
         directory / "collector.log",
     )  # fmt: skip

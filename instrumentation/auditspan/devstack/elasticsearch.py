@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import json
+import base64
 import os
 import pwd
 import re
@@ -11,19 +11,20 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from auditspan.devstack import system
 from auditspan.devstack.errors import DevStackError
 
-if TYPE_CHECKING:
-    from elasticsearch import Elasticsearch
-
 VERSION = "9.5.0"
-_MINIMUM_JAVA = 21
-_ARTIFACT = f"org.elasticsearch.distribution.integ-test-zip:elasticsearch:{VERSION}:zip"
+OLDEST = "8.19.7"
+"""The oldest version that auditspan works with."""
+_MINIMUM_JAVA = {8: 17, 9: 21}  # by major version of Elasticsearch
+_ARTIFACT = "org.elasticsearch.distribution.integ-test-zip:elasticsearch"
 # Has a built-in template for OpenTelemetry traces: a full distribution. The minimal one has none.
 _BUILT_IN_TEMPLATE = "/_index_template/traces-otel@template"
 
@@ -36,11 +37,11 @@ def health_url(url: str) -> str:
 class ElasticsearchProcess:
     """An Elasticsearch that runs as a child process, as another user if we are root."""
 
-    def __init__(self, directory: Path, port: int, detached: bool) -> None:
+    def __init__(self, directory: Path, port: int, detached: bool, version: str = VERSION) -> None:
         """Download and unpack it unless the cache has it; start nothing yet."""
-        self._java = _find_java()
+        self._java = _find_java(version)
         self._user = _unprivileged_user()
-        self._home = _unpack(self._user)
+        self._home = _unpack(version, self._user)
         self._port = port
         self._transport_port = system.free_ports(1)[0]
         self._detached = detached
@@ -48,7 +49,7 @@ class ElasticsearchProcess:
         self._link = directory / "elasticsearch"
         self._folder = self._prepare()
         self._process: subprocess.Popen[bytes] | None = None
-        self.description = f"{VERSION} from Maven coordinates"
+        self.description = f"{version} from Maven coordinates"
 
     def start(self) -> None:
         """Start it and wait until it answers."""
@@ -62,6 +63,7 @@ class ElasticsearchProcess:
             "network.host": "127.0.0.1",
             "path.data": self._folder / "data",
             "path.logs": self._folder / "logs",
+            "path.repo": self._folder / "snapshots",
             "transport.port": self._transport_port,
             "xpack.security.enabled": "false",
         }
@@ -106,7 +108,7 @@ class ElasticsearchProcess:
         else:
             folder = system.folder_for_user(folder, self._user)
         shutil.copytree(self._home / "config", folder / "config", dirs_exist_ok=True)
-        for name in ("data", "logs", "tmp"):
+        for name in ("data", "logs", "snapshots", "tmp"):
             (folder / name).mkdir(exist_ok=True)
         if self._user is not None:
             for item in (folder, *folder.rglob("*")):
@@ -125,44 +127,54 @@ class ElasticsearchProcess:
 
 
 def install_templates(url: str) -> None:
-    """Install the index templates of ``collector-config/elasticsearch`` with the ``elasticsearch`` client.
+    """Install the index templates of ``collector-config/elasticsearch``.
+
+    Not with the ``elasticsearch`` client: its major version must be that of the server, and here are two of those.
+
+    Args:
+        url: URL of the Elasticsearch; may hold user name and password.
 
     Raises:
-        DevStackError: the client is missing, or Elasticsearch refuses.
+        DevStackError: Elasticsearch refuses.
     """
-    try:
-        from elasticsearch import ApiError, Elasticsearch, TransportError
-    except ImportError:
-        raise DevStackError(
-            "The Python package `elasticsearch` is not installed.",
-            "Index templates are installed with it.",
-            "Run `pip install 'auditspan[elasticsearch]'`.",
-        ) from None
     folder = system.configuration_folder() / "elasticsearch"
     try:
-        with Elasticsearch(url, request_timeout=60) as client:
-            _put_all(client, "_component_template", folder / "component-templates")
-            _put_all(client, "_index_template", folder / "index-templates")
-            if _answer(client, "HEAD", _BUILT_IN_TEMPLATE).meta.status == 404:
-                _put_all(client, "_index_template", folder / "development-only")
-    except (ApiError, TransportError) as error:
+        _put_all(url, "_component_template", folder / "component-templates")
+        _put_all(url, "_index_template", folder / "index-templates")
+        if _request(url, "HEAD", _BUILT_IN_TEMPLATE) == 404:
+            _put_all(url, "_index_template", folder / "development-only")
+    except (OSError, ValueError) as error:
         raise DevStackError(
-            f"Elasticsearch at {url} does not take the index templates: {error}",
+            f"Elasticsearch at {url.rpartition('@')[2]} does not take the index templates: {error}",
             "Without them audit spans are refused or mapped wrongly.",
             "Look whether it is Elasticsearch 8.19 or newer and lets you manage index templates.",
         ) from None
 
 
-def _put_all(client: Elasticsearch, api: str, folder: Path) -> None:
+def _put_all(url: str, api: str, folder: Path) -> None:
     for file in sorted(folder.glob("*.json")):
-        _answer(client, "PUT", f"/{api}/{file.stem}", json.loads(file.read_bytes()))
+        status = _request(url, "PUT", f"/{api}/{file.stem}", file.read_bytes())
+        if status != 200:
+            raise ValueError(f"HTTP {status} for {file.name}")
 
 
-def _answer(client: Elasticsearch, method: str, path: str, body: object = None) -> Any:
-    headers = {"accept": "application/json", "content-type": "application/json"}
-    return client.options(ignore_status=404 if method == "HEAD" else ()).perform_request(
-        method, path, headers=headers, body=body
-    )
+def _request(url: str, method: str, path: str, body: bytes | None = None) -> int:
+    """Return the status of the answer, whatever it is."""
+    parts = urllib.parse.urlsplit(url)
+    place = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+    headers = {"content-type": "application/json"}
+    if parts.username is not None:
+        login = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+        headers["authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
+    elif key := os.environ.get("ELASTIC_API_KEY"):
+        headers["authorization"] = f"ApiKey {key}"
+    request = urllib.request.Request(place + path, body, headers, method=method)  # noqa: S310 - the URL is the user's
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
 
 
 def _unprivileged_user() -> int | None:
@@ -181,19 +193,20 @@ def _unprivileged_user() -> int | None:
     )
 
 
-def _find_java() -> Path:
-    """Return the home of a Java that is new enough, the newest if there are several."""
+def _find_java(version: str) -> Path:
+    """Return the home of a Java that is new enough for a version, the newest if there are several."""
+    minimum = _MINIMUM_JAVA.get(int(version.partition(".")[0]), max(_MINIMUM_JAVA.values()))
     homes = [Path(value) for name in ("ES_JAVA_HOME", "JAVA_HOME") if (value := os.environ.get(name))]
     homes += sorted(Path("/usr/lib/jvm").glob("*"))
     if (found := shutil.which("java")) is not None:
         homes.append(Path(found).resolve().parents[1])
-    versions = {home: version for home in homes if (version := _java_version(home)) is not None}
-    suitable = {home: version for home, version in versions.items() if version >= _MINIMUM_JAVA}
+    versions = {home: number for home in homes if (number := _java_version(home)) is not None}
+    suitable = {home: number for home, number in versions.items() if number >= minimum}
     if not suitable:
-        seen = ", ".join(f"{home} ({version})" for home, version in versions.items()) or "none"
+        seen = ", ".join(f"{home} ({number})" for home, number in versions.items()) or "none"
         raise DevStackError(
-            f"No Java {_MINIMUM_JAVA} or newer was found (found: {seen}).",
-            f"Elasticsearch {VERSION} needs it.",
+            f"No Java {minimum} or newer was found (found: {seen}).",
+            f"Elasticsearch {version} needs it.",
             "Install a JDK and set JAVA_HOME, or set AUDITSPAN_ELASTICSEARCH_URL to a running Elasticsearch.",
         )
     return max(suitable, key=lambda home: suitable[home])
@@ -208,16 +221,16 @@ def _java_version(home: Path) -> int | None:
     return int(found.group(1)) if found else None
 
 
-def _unpack(user: int | None) -> Path:
+def _unpack(version: str, user: int | None) -> Path:
     """Return the folder of the unpacked distribution, which ``user`` can read."""
     cache = system.cache_folder()
     # The home of root is closed to others, and Elasticsearch runs as another user then.
     place = cache if user is None else Path("/var/cache/auditspan/devstack")
     place.mkdir(parents=True, exist_ok=True)
-    home = place / f"elasticsearch-{VERSION}"
+    home = place / f"elasticsearch-{version}"
     with system.exclusively(cache):
         if not home.exists():
-            archive = _download(cache)
+            archive = _download(version, cache)
             system.say(f"unpacking {archive.name} …")
             with tempfile.TemporaryDirectory(dir=place) as folder:
                 _extract(archive, Path(folder))
@@ -225,8 +238,8 @@ def _unpack(user: int | None) -> Path:
     return home
 
 
-def _download(cache: Path) -> Path:
-    archive = cache / f"elasticsearch-{VERSION}.zip"
+def _download(version: str, cache: Path) -> Path:
+    archive = cache / f"elasticsearch-{version}.zip"
     if not archive.exists():
         if shutil.which("mvn") is None:
             raise DevStackError(
@@ -235,9 +248,9 @@ def _download(cache: Path) -> Path:
                 "Elasticsearch can be used, pulled as an image or fetched by Maven, and none of the three is possible.",
                 "Install Maven, or start a Docker engine, or name a running Elasticsearch by that variable.",
             )
-        copy = ["dependency:copy", f"-Dartifact={_ARTIFACT}", f"-DoutputDirectory={cache}"]
+        copy = ["dependency:copy", f"-Dartifact={_ARTIFACT}:{version}:zip", f"-DoutputDirectory={cache}"]
         system.run(
-            f"fetching Elasticsearch {VERSION} with mvn (130 MB)",
+            f"fetching Elasticsearch {version} with mvn (about 130 MB)",
             ["mvn", "--batch-mode", "--quiet", *copy],
             cache / "mvn.log",
             cache,

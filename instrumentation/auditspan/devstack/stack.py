@@ -65,6 +65,8 @@ class Stack:
         *,
         fixed_ports: bool = False,
         detached: bool = False,
+        version: str | None = None,
+        overlay: Path | None = None,
     ) -> Stack:
         """Start the parts.
 
@@ -74,6 +76,9 @@ class Stack:
             collector: start a Collector. Without Elasticsearch it queues for one that never comes.
             fixed_ports: 9200, 4317 and 4318 instead of free ones.
             detached: leave the parts running when this process ends.
+            version: of Elasticsearch; default: the newest that is known to work. A server that is named to us by
+                environment variable is used whatever its version.
+            overlay: a second configuration file for the Collector, merged over ``collector.yaml``.
 
         Raises:
             DevStackError: a part cannot be had or does not start.
@@ -91,10 +96,10 @@ class Stack:
             atexit.register(stack.close)
         try:
             if elasticsearch:
-                stack._add_elasticsearch(9200 if fixed_ports else system.free_ports(1)[0], detached)
+                stack._add_elasticsearch(9200 if fixed_ports else system.free_ports(1)[0], detached, version)
             if collector:
                 ports = (4317, 4318, 13133, 8888) if fixed_ports else system.free_ports(4)
-                stack._add_collector(_ports(*ports), detached)
+                stack._add_collector(_ports(*ports), detached, overlay)
         except BaseException:
             stack.close()
             raise
@@ -167,7 +172,8 @@ class Stack:
             _, part = self._services.popitem()
             part.close()
 
-    def _add_elasticsearch(self, port: int, detached: bool) -> None:
+    def _add_elasticsearch(self, port: int, detached: bool, version: str | None) -> None:
+        version = version or elasticsearch.VERSION
         url = os.environ.get(ELASTICSEARCH_VARIABLE, "").rstrip("/")
         if url:
             _require_answer(ELASTICSEARCH_VARIABLE, url, elasticsearch.health_url(url))
@@ -176,12 +182,12 @@ class Stack:
             "elasticsearch",
             ELASTICSEARCH_VARIABLE,
             url,
-            lambda: docker.elasticsearch_container(self._directory, port),
-            lambda: elasticsearch.ElasticsearchProcess(self._directory, port, detached),
+            lambda: docker.elasticsearch_container(self._directory, port, version),
+            lambda: elasticsearch.ElasticsearchProcess(self._directory, port, detached, version),
         )
         elasticsearch.install_templates(self.elasticsearch_url)
 
-    def _add_collector(self, ports: collector.Ports, detached: bool) -> None:
+    def _add_collector(self, ports: collector.Ports, detached: bool, overlay: Path | None) -> None:
         endpoint = os.environ.get(COLLECTOR_VARIABLE, "").rstrip("/")
         target = self._urls.get("elasticsearch", "http://127.0.0.1:9200")
         self._urls["otlp_http"] = endpoint or f"http://127.0.0.1:{ports.http}"
@@ -192,8 +198,8 @@ class Stack:
             "collector",
             COLLECTOR_VARIABLE,
             endpoint,
-            lambda: docker.collector_container(self._directory, target, ports),
-            lambda: collector.CollectorProcess(self._directory, target, ports, detached),
+            lambda: docker.collector_container(self._directory, target, ports, overlay),
+            lambda: collector.CollectorProcess(self._directory, target, ports, detached, overlay),
         )
 
     def _add(

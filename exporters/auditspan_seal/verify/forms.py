@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""In which forms an honest value comes back from a store."""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from datetime import datetime, timezone
+from typing import Any
+
+
+def same(expected: Any, found: Any) -> bool:
+    """Tell whether a value that was found is the one that was expected, in any form that stores make of it."""
+    if expected is None or expected == []:
+        return found is None or found == expected
+    if isinstance(expected, bytes):
+        return bool(found == expected.hex())
+    if isinstance(expected, bool) or isinstance(found, bool):
+        return found is expected
+    if isinstance(expected, float):
+        if not math.isfinite(expected):
+            return found is None
+        return isinstance(found, (int, float)) and (found == expected or found in _singles(expected))
+    if isinstance(expected, list):
+        return (
+            isinstance(found, list)
+            and len(found) == len(expected)
+            and all(same(one, other) for one, other in zip(expected, found, strict=True))
+        ) or _as_set(expected, found)
+    if isinstance(expected, dict):
+        return (
+            isinstance(found, dict)
+            and all(same(item, found.get(name)) for name, item in expected.items())
+            and all(found[name] in (None, [], {}) for name in found.keys() - expected.keys())
+        )
+    return type(found) is type(expected) and bool(found == expected)
+
+
+def _as_set(expected: list[Any], found: Any) -> bool:
+    """Tell whether a list came back from synthetic source: sorted, without repetitions; of one, the element itself."""
+    kinds = set(map(type, expected))
+    if len(kinds) != 1 or not kinds <= {str, int, float, bool}:
+        return False
+    order = sorted(set(expected), key=lambda item: item.encode() if isinstance(item, str) else item)
+    if len(order) == 1:
+        return not isinstance(found, list) and same(order[0], found)
+    return isinstance(found, list) and len(found) == len(order) and all(map(same, order, found))
+
+
+def _singles(number: float) -> tuple[float, ...]:
+    """Return what a 32-bit float makes of a number: the float, and the shortest decimal that means it."""
+    try:
+        single = float(struct.unpack("f", struct.pack("f", number))[0])
+    except (OverflowError, struct.error):
+        return ()
+    texts = (f"{single:.{digits}g}" for digits in range(6, 10))
+    short = next((t for t in texts if struct.pack("f", float(t)) == struct.pack("f", single)), repr(single))
+    return single, float(short)
+
+
+_ISO = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z", re.ASCII)
+
+
+def time_of(expected: int, found: Any, exact: bool) -> Any:
+    """Return the time that was expected (nanoseconds since the epoch) if it is what was found, else what was found.
+
+    The exporter writes ``<milliseconds>.<nanoseconds of it, not padded>``. Elasticsearch takes the second part for a
+    decimal fraction, and synthetic source writes what it has understood.
+
+    Args:
+        expected: the time in the statement.
+        found: the time in the document.
+        exact: the document is not from Elasticsearch; the time is a number of nanoseconds.
+    """
+    if exact and type(found) is int:
+        return found
+    if not isinstance(found, str):
+        return repr(found)
+    milliseconds, rest = divmod(expected, 1_000_000)
+    if found == f"{milliseconds}.{rest}" or (not rest and found == str(milliseconds)):
+        return expected
+    parts = _ISO.fullmatch(found)
+    if parts is None:
+        return found
+    try:
+        seconds = int(datetime.fromisoformat(parts[1]).replace(tzinfo=timezone.utc).timestamp())
+    except ValueError:
+        return found
+    digits = parts[2] or ""
+    moment = seconds * 1_000_000_000 + int(digits.ljust(9, "0"))
+    understood = milliseconds * 1_000_000 + int(str(rest).ljust(6, "0"))
+    if moment in (expected, understood) or (len(digits) <= 3 and moment == milliseconds * 1_000_000):
+        return expected
+    return found
