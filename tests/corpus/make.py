@@ -3,8 +3,9 @@
 
     python -m tests.corpus.make
 
-runs the two examples under audit into one directory, lets a record be torn and a value be erased, freezes log and
-public key in ``tests/corpus/<schema version>``, and writes one record of each event type for the reference page.
+runs the two examples under audit into one directory, lets a record be torn, a value be erased and the key be changed,
+has a heartbeat and a close, freezes log and public key in ``tests/corpus/<schema version>``, and writes one record of
+each event type for the reference page.
 A released corpus is never made again.
 """
 
@@ -23,6 +24,7 @@ from auditspan.cli import main as cli
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.log import segment
 from auditspan_seal.log.directory import open_directory
+from auditspan_seal.log.sequencer import Sequencer
 from auditspan_seal.spans import readable
 from auditspan_seal.verify.proof import entries_of
 from tests.conftest import OURS
@@ -54,6 +56,13 @@ def main() -> None:
         segment.path_of(directory.segments, "0123456789abcdef").write_bytes(b'{"attributes":{"audit.action":"REA')
         if cli(["erase", str(log), "--value", "erin@example.com", "--reason", "request 4711"]) != 0:
             sys.exit("the erasure did not work")
+        if cli(["keys", "rotate", str(log), "--reason", "request 4712"]) != 0:
+            sys.exit("the change of the key did not work")
+        sequencer = Sequencer.acquire(directory)
+        assert sequencer is not None
+        sequencer.promise(600)
+        sequencer.end_promise()
+        sequencer.close()
         (place / "log").mkdir(parents=True)
         for name in ("origin", "log.vkey"):
             shutil.copy(log / name, place / name)
