@@ -225,5 +225,3 @@ def show(report: Report, console: Console) -> None:
         console.print(f"    [{COLOURS[outcome]}]{_MARKS[outcome]} {claim.value}[/]: {escape(because)}")
     for note in report.notes:
         console.print(f"  note: {escape(note)}", style="dim")
-    for limit in report.not_proven():
-        console.print(f"  not proven: {escape(limit)}", style="dim")
