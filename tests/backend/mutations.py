@@ -357,9 +357,7 @@ def remove_field(chance: random.Random, hit: Hit, _: Hit) -> Mutation | None:
         return Mutation(
             f"{hit['_id']}: remove {dotted(path)}", {hit["_id"]: [new]}, [expect(Code.FIELD_MISMATCH, hits=[hit])]
         )
-    if empty_alike(value, REMOVED):
-        return None
-    return _edited(hit, path, value, REMOVED)
+    return edit_one(hit, path, value, REMOVED)
 
 
 def _edited(hit: Hit, path: Path, value: Any, new: Any) -> Mutation:
