@@ -72,7 +72,7 @@ class Log:
     def trusted(self, at: int) -> TrustedCheckpoint:
         """Return one of its checkpoints as a second place has it."""
         parsed = Checkpoint.parse(Note.parse(attributes(self.checkpoints[at])[spans.NOTE]).text)
-        return TrustedCheckpoint(self.origin, parsed.size, parsed.root, "the archive of the test")
+        return TrustedCheckpoint(self.origin, parsed.size, parsed.root, "the archive of the test", None, ())
 
 
 def attributes(hit: Hit) -> dict[str, Any]:

@@ -134,7 +134,7 @@ def attributes(hit: dict[str, Any]) -> dict[str, Any]:
 
 def test_every_record_says_what_a_record_must_say(told: Story) -> None:
     documents = told.documents()
-    assert {attributes(hit)[schema.ACTION] for hit in documents} == {"RECEIVE", "EXECUTE", "READ", "WRITE"}
+    assert {attributes(hit)[schema.ACTION] for hit in documents} == {"START", "RECEIVE", "EXECUTE", "READ", "WRITE"}
     for hit in documents:
         assert schema.missing(attributes(hit)) == []
         assert attributes(hit)[schema.SCRIPT_VERSION] != schema.UNKNOWN

@@ -27,7 +27,7 @@ FIELDS: dict[str, Any] = {
     "name": "update crm.contact", "kind": "INTERNAL", "start": str(START), "end": str(START + 5),
     "status": {"code": "UNSET", "message": ""},
     "attributes": {
-        "audit.outcome": "success", "audit.actor.id": {"commitment": "x"}, "app.weight": 0.1,
+        "audit.outcome": "success", "audit.actor.id": {"commitment": "A" * 43 + "="}, "app.weight": 0.1,
         "app.labels": ["zulu", "alpha", "zulu"], "app.one": ["zulu"], "app.map": {"map": {"a": 1}}, "app.sizes": [3, 1],
     },
     "events": [], "links": [{"trace_id": "c" * 32, "span_id": "d" * 16, "trace_state": "x=1", "attributes": {}}],

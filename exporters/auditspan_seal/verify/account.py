@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from auditspan_seal.formats.note import Note
-from auditspan_seal.verify.facts import Fact
+from auditspan_seal.verify.facts import MAX_INDEX, Fact
 from auditspan_seal.verify.report import Code, Finding, add_bounded
 from auditspan_seal.verify.tally import IndexSet, Numbers, Values
 
@@ -134,5 +134,5 @@ def claim_of(fact: Fact) -> tuple[str | None, int | None]:
     origin, index = fact.more.shown
     return (
         origin if isinstance(origin, str) else fact.origin or None,
-        index if isinstance(index, int) and not isinstance(index, bool) else None,
+        index if isinstance(index, int) and not isinstance(index, bool) and 0 <= index < MAX_INDEX else None,
     )

@@ -78,7 +78,7 @@ def time_of(expected: int, found: Any, exact: bool) -> Any:
     if exact and type(found) is int:
         return found
     if not isinstance(found, str):
-        return repr(found)
+        return "a number beyond all bounds" if isinstance(found, int) and abs(found) >= 2**63 else repr(found)[:100]
     milliseconds, rest = divmod(expected, 1_000_000)
     if found == f"{milliseconds}.{rest}" or (not rest and found == str(milliseconds)):
         return expected

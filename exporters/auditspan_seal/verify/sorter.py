@@ -170,11 +170,19 @@ class Sorter:
         checkpoints, self._checkpoints = self._checkpoints, []
         try:
             self._database.execute("BEGIN")
-            self._database.executemany("INSERT INTO entry VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", entries)
+            try:
+                self._insert(entries)
+            except UnicodeEncodeError:  # rare enough not to look for it in every text
+                self._database.execute("ROLLBACK")
+                self._database.execute("BEGIN")
+                self._insert([tuple(map(_storable, row)) for row in entries])
             self._database.executemany("INSERT INTO checkpoint VALUES (?,?,?,?,?,?,?,?)", checkpoints)
             self._database.execute("COMMIT")
         except sqlite3.Error as error:
             raise _no_room(error) from None
+
+    def _insert(self, entries: list[tuple[Any, ...]]) -> None:
+        self._database.executemany("INSERT INTO entry VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", entries)
 
 
 def _no_room(error: sqlite3.Error) -> SourceError:

@@ -174,7 +174,7 @@ class Walk:
         odd: list[Fact] = []
         for fact in chain(begin, rest):
             at = fact.index - first
-            if at >= 0 and leaves[at] == fact.leaf:
+            if 0 <= at < len(leaves) and leaves[at] == fact.leaf:
                 if found[at] is None:
                     found[at] = fact
                 else:
