@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,3 +66,55 @@ def test_a_setting_that_is_wrong_is_said_and_holds_nothing_up(
     assert newest(directory).text.split("\n")[1] == "3"
     assert main(["status", str(directory.path)]) == 3
     assert "AUDITSPAN_WITNESS_POLICY" in capsys.readouterr().out
+
+
+def test_verify_finds_a_cut_end_and_a_rewritten_history(
+    make_records: Make, log_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """What nothing in a log can show: with the archive, and with witnesses, it is found; without, it is left open."""
+    directory = make_records(1)
+    archive, policy = tmp_path / "archive", tmp_path / "policy"
+    first = directory.verifier_key.read_text()
+    with WitnessProcess(tmp_path / "witness", [directory.verifier_key]) as witness:
+        policy.write_text(f"log {first.strip()}\n{witness.policy_line('w1')}\nquorum w1\n")
+        monkeypatch.setenv("AUDITSPAN_ARCHIVE", str(archive))
+        monkeypatch.setenv("AUDITSPAN_WITNESS_POLICY", str(policy))
+        make_records(2)
+        make_records(2)
+
+    def verify(path: Path, *arguments: str) -> tuple[str, set[str], dict[str, str]]:
+        capsys.readouterr()
+        main(["verify", str(path), "--key", str(directory.verifier_key), "--json", *arguments])
+        report = json.loads(capsys.readouterr().out)
+        claims = {item["claim"]: item["verdict"] for item in report["claims"]}
+        return report["verdict"], {finding["code"] for finding in report["findings"]}, claims
+
+    trusting = ("--checkpoints", str(archive), "--policy", str(policy))
+    verdict, codes, claims = verify(directory.path, *trusting)
+    assert (verdict, codes) == ("PASSED", set())
+    assert (claims["nothing_cut_off"], claims["history_not_rewritten"]) == ("PASSED", "PASSED")
+
+    cut = tmp_path / "cut"
+    shutil.copytree(directory.path, cut)
+    log = cut / "log" / f"{0:020d}.log"
+    lines = log.read_bytes().splitlines(keepends=True)
+    last = max(at for at, line in enumerate(lines[:-1]) if line.startswith(b"C "))
+    log.write_bytes(b"".join(lines[: last + 1]))
+    verdict, codes, claims = verify(cut)
+    assert (verdict, claims["nothing_cut_off"]) == ("PASSED", "UNVERIFIABLE")
+    assert verify(cut, "--require", "nothing_cut_off")[0] == "UNVERIFIABLE"
+    assert verify(cut, *trusting)[:2] == ("FAILED", {"log_truncated"})
+
+    monkeypatch.delenv("AUDITSPAN_ARCHIVE")
+    monkeypatch.delenv("AUDITSPAN_WITNESS_POLICY")
+    thief = tmp_path / "thief"
+    (thief / "segments").mkdir(parents=True)
+    for name in ("key.pem", "origin"):
+        shutil.copy(directory.path / name, thief / name)
+    log_folder.rename(tmp_path / "honest")
+    thief.rename(log_folder)  # the fixture records there
+    make_records(9)
+    verdict, codes, claims = verify(log_folder)
+    assert (verdict, claims["history_not_rewritten"]) == ("PASSED", "UNVERIFIABLE")
+    assert verify(log_folder, *trusting)[:2] == ("FAILED", {"history_rewritten"})

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -21,6 +22,9 @@ from auditspan_seal.log import reader
 from auditspan_seal.verify.facts import MAX_INDEX, SPAN, Fact, examine
 from auditspan_seal.verify.items import CheckpointItem, EntryItem, openings_of
 from auditspan_seal.verify.source import Pick
+
+_AT_ONCE = 512  # statements whose canonical form is checked together
+_CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
 
 
 @dataclass(frozen=True)
@@ -83,10 +87,10 @@ def blocks(
 def _blocks(
     file: Iterable[bytes], name: str, origin: str, offset: int, end: int, pick: Pick | None, known: int
 ) -> Iterator[Block | reader.Tail]:
-    loads, dumps, in_order = orjson.loads, orjson.dumps, orjson.OPT_SORT_KEYS
-    sha256, readable, no_values = hashlib.sha256, statements.READABLE, {dict}.isdisjoint
+    loads, sha256, readable, no_values = orjson.loads, hashlib.sha256, statements.READABLE, {dict}.isdisjoint
     place = f"log/{name}"
     facts: list[Fact] = []
+    plain = _Plain(origin, place)
     begin, first = offset, 0
     if offset or not name[:20].isdecimal():
         known = 0
@@ -99,6 +103,7 @@ def _blocks(
         offset += len(line)
         kind = line[:2]
         if kind == CHECKPOINT:
+            plain.check(facts)
             batch = Batch.parse(line[:-1])
             _align(facts, batch, index - first, first)
             yield Block(batch, facts, reader.Cursor(name, offset))
@@ -121,16 +126,59 @@ def _blocks(
                         number.__class__ is int
                         and segment.__class__ is str
                         and 0 < number < MAX_INDEX
+                        and fields["v"].__class__ is int
                         and no_values(map(type, fields["attributes"].values()))
-                        and dumps(fields, option=in_order) == statement
                     ):
                         leaf = sha256(b"\0" + statement).digest()
                         fact = Fact(leaf, origin, index - 1, SPAN, segment, number, int(fields["end"]))
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 pass  # said below, in words
+        if fact is not None:
+            plain.add(len(facts), statement, fields)
+            if len(plain) >= _AT_ONCE:
+                facts.append(fact)
+                plain.check(facts)
+                continue
         facts.append(fact or examine(EntryItem(statement, origin, index - 1, None, place, None, openings_of(private))))
+    plain.check(facts)
     if end > begin:
         yield reader.Tail(name, begin, end - begin)
+
+
+class _Plain:
+    """Statements of plain spans whose canonical form is still to be checked: many at once, which costs half.
+
+    Each was parsed by itself, so each text is one JSON object; texts and what is written anew, both joined by commas,
+    can only be equal if each is.
+    """
+
+    def __init__(self, origin: str, place: str) -> None:
+        self._origin, self._place = origin, place
+        self._at: list[int] = []
+        self._texts: list[bytes] = []
+        self._fields: list[dict[str, Any]] = []
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def add(self, at: int, text: bytes, fields: dict[str, Any]) -> None:
+        """Add one: its place among the facts, its text, and what was read from that."""
+        self._at.append(at)
+        self._texts.append(text)
+        self._fields.append(fields)
+
+    def check(self, facts: list[Fact]) -> None:
+        """Check all that were added; of those that are not canonical, say so."""
+        if not self._at:
+            return
+        try:
+            same = orjson.dumps(self._fields, option=_CANONICAL) == b"[%b]" % b",".join(self._texts)
+        except TypeError:
+            same = False
+        if not same:
+            for at, text in zip(self._at, self._texts, strict=True):
+                facts[at] = examine(EntryItem(text, self._origin, facts[at].index, None, self._place))
+        self._at, self._texts, self._fields = [], [], []
 
 
 def _align(facts: list[Fact], batch: Batch, count: int, first: int) -> None:
