@@ -83,7 +83,7 @@ def blocks(
 def _blocks(
     file: Iterable[bytes], name: str, origin: str, offset: int, end: int, pick: Pick | None, known: int
 ) -> Iterator[Block | reader.Tail]:
-    loads, dumps, in_order = orjson.loads, orjson.dumps, orjson.OPT_SORT_KEYS
+    loads, dumps, in_order = orjson.loads, orjson.dumps, orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
     sha256, readable, no_values = hashlib.sha256, statements.READABLE, {dict}.isdisjoint
     place = f"log/{name}"
     facts: list[Fact] = []
@@ -119,6 +119,7 @@ def _blocks(
                     number, segment = fields["number"], fields["segment"]
                     if (
                         number.__class__ is int
+                        and fields["v"].__class__ is int
                         and segment.__class__ is str
                         and 0 < number < MAX_INDEX
                         and no_values(map(type, fields["attributes"].values()))
