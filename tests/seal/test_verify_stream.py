@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -109,17 +110,61 @@ def test_a_whole_log_that_is_gone_is_found(log: Log) -> None:
 )
 def test_a_log_that_promised_more_and_is_silent_is_said(log: Log, ending: list[str], silent: bool) -> None:
     for kind in ending:
-        log.add([log.span() if kind == "span" else log.entry(kind, time="1", next=60)])
+        log.add([log.span(end=str(time.time_ns())) if kind == "span" else log.entry(kind, time="1", next=60)])
     found = verify_directory(log.directory, trust=log.trust())
     assert codes(found) == ({(Code.LOG_SILENT, log.tree.size - 1)} if silent else set())
     assert found.exit_code == (3 if silent else 0)
 
 
 def test_a_heartbeat_that_is_still_good_is_not_silent(log: Log) -> None:
-    import time
-
     log.add([log.entry("heartbeat", time=str(time.time_ns() - 100 * SECOND), next=60)])
     assert verify_directory(log.directory, trust=log.trust()).findings == []
+
+
+# -- what only a thief of the key, or of the files, can do ---------------------------------------------------------
+def test_a_number_that_stands_twice_in_the_signed_tree_is_found(log: Log) -> None:
+    again = log.span()
+    log.add([again])
+    log.add([log.span()])
+    log.add([again])
+    for jobs in (1, 2):
+        found = verify_directory(log.directory, trust=log.trust(), jobs=jobs)
+        assert codes(found) == {(Code.DUPLICATE_DOCUMENT, log.tree.size - 1)}
+        assert found.verdict is Verdict.FAILED
+
+
+def test_a_number_of_an_earlier_range_is_found_by_several_processes(
+    log_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Log(log_folder)
+    again = log.span()
+    log.add([again])
+    for _ in range(10):
+        log.add(log.spans(10))
+    log.add([again])
+    monkeypatch.setattr(parallel, "RANGE", 4000)
+    for jobs in (1, 2):
+        found = verify_directory(log.directory, trust=log.trust(), jobs=jobs)
+        assert codes(found) == {(Code.DUPLICATE_DOCUMENT, log.tree.size - 1)}
+
+
+def test_what_a_checkpoint_that_cannot_be_used_claims_leads_to_findings(log: Log) -> None:
+    """Entries that claim to be beyond the batch they are held against."""
+    content = lines(log.directory)
+    at = next(number for number, line in enumerate(content) if line.startswith(b"C "))
+    content[at] = content[at].replace(b'"first":0', b'"first":5000')
+    write(log.directory, content)
+    found = verify_directory(log.directory, trust=log.trust())
+    assert Code.CHECKPOINT_INVALID in {code for code, _ in codes(found)}
+    assert found.verdict is Verdict.FAILED
+
+
+def test_a_checkpoint_line_that_stands_twice_is_found(log: Log) -> None:
+    content = lines(log.directory)
+    at = next(number for number, line in enumerate(content) if line.startswith(b"C "))
+    write(log.directory, [*content[: at + 1], *content[at:]])
+    found = verify_directory(log.directory, trust=log.trust())
+    assert {code for code, _ in codes(found)} == {Code.LOG_DAMAGED}
 
 
 # -- who may erase -------------------------------------------------------------------------------------------------
@@ -138,10 +183,10 @@ def test_erasures_come_on_the_way_that_the_log_says(
 ) -> None:
     log = Log(log_folder, **({} if control is None else {"control": control}))
     log.add([log.span(attributes={"client.address": {"commitment": "A" * 43 + "="}})])
-    log.add([log.entry("erasure", segment=segment, number=1, erased=[[1, "client.address"]], reason="r")])
+    number = 1 if segment.startswith("control-") else 2
+    log.add([log.entry("erasure", segment=segment, number=number, erased=[[1, "client.address"]], reason="r")])
     found = verify_directory(log.directory, trust=log.trust())
     if allowed:
-        # the number of the other segment begins at 1 in either case
         assert Code.ENTRY_NOT_ALLOWED not in {code for code, _ in codes(found)}
         assert found.erased == 1
     else:

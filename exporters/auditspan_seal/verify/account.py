@@ -107,6 +107,11 @@ class Account:
     control: bool = False
     events: list[KeyEvent] = field(default_factory=list)
 
+    def promises(self, index: int, moment: int, seconds: int) -> None:
+        """Take note of a heartbeat or the end of them; see :attr:`promise`."""
+        if self.promise is None or index > self.promise[0]:  # an entry that was found late may be an old one
+            self.promise = (index, moment, seconds)
+
     def follows(self, predecessor: object) -> None:
         """Take note of the log that this one replaces: who began with that may still record under its name."""
         self.replaces = str(predecessor.get("origin")) if isinstance(predecessor, dict) else None

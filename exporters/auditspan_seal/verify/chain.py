@@ -58,7 +58,7 @@ class Chain:
         """Hold a checkpoint against the tree; nothing is added yet.
 
         Returns:
-            what it is, and its note.
+            what it is, and its note. None: it cannot be used.
         """
         if item.batch is None:
             self._find(Code.CHECKPOINT_INVALID, f"A checkpoint cannot be read: {item.problem}", item)
@@ -86,12 +86,14 @@ class Chain:
             )
             return Step.KNOWN, None
         if batch.first < self.size:
-            if checkpoint.size != self.size or checkpoint.root != self.root:
-                self._find(
-                    Code.CHECKPOINT_CONFLICT,
-                    f"Two checkpoints contradict each other at size {checkpoint.size}: this log has two histories.",
-                    item,
-                )
+            if checkpoint.size == self.size and checkpoint.root == self.root:
+                return Step.KNOWN, note
+            self._find(
+                Code.CHECKPOINT_CONFLICT,
+                f"The checkpoint of size {checkpoint.size} contradicts what comes before it, the checkpoint of size "
+                f"{self.size}: this log has two histories, or its files were put in another order.",
+                item,
+            )
             return Step.KNOWN, None
         if batch.first > self.size:
             return Step.GAP, note

@@ -33,6 +33,7 @@ class LogFiles:
     """
 
     copies = False
+    lines = True
 
     def __init__(self, directory: Directory) -> None:
         self.findings: list[Finding] = []

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from auditspan_seal import spans
 from auditspan_seal.errors import FormatError
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.merkle import leaf_hash
@@ -149,6 +150,17 @@ def _read(fact: Fact, extra: Extra, item: EntryItem, fields: dict[str, Any]) -> 
     if item.document is not None:
         for name, expected, seen in mismatches(fields, item.document):
             extra.flaws.append((Code.FIELD_MISMATCH, says(expected, seen), name))
+
+
+def placed(origin: str, index: int, fact: Fact) -> Fact:
+    """Take note that an entry was found at another place than its document says."""
+    extra = fact.extra
+    if extra is not None and extra.compared and (fact.origin != origin or fact.index != index):
+        shown = extra.shown if fact.index < 0 else (fact.origin, fact.index)
+        for name, expected, seen in ((spans.ORIGIN, origin, shown[0]), (spans.INDEX, index, shown[1])):
+            if type(expected) is not type(seen) or expected != seen:
+                extra.flaws.append((Code.FIELD_MISMATCH, says(expected, seen), f"attributes.{name}"))
+    return fact
 
 
 def says(expected: Any, seen: Any) -> str:

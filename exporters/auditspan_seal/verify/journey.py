@@ -109,7 +109,7 @@ class Journey:
         """
         origin = log.walk.origin
         if self._state is not None and self.since is None:
-            return self._state.resume(log, misfits, trust, source.copies)
+            return self._state.resume(log, misfits, trust, source)
         if self.since is None:
             return 0
         first = self.since.index if self.since.moment is None else source.first_since(origin, self.since.moment)
@@ -117,7 +117,7 @@ class Journey:
             return 0
         self._prologue(source, log, first)
         events, control = log.walk.account.events, log.walk.account.control
-        log.walk = Walk(origin, trust.checkpoints, misfits, copies=source.copies, adopt=True)
+        log.walk = Walk(origin, trust.checkpoints, misfits, copies=source.copies, lines=source.lines, adopt=True)
         log.walk.account.events, log.walk.account.control = events, control
         log.scoped = True
         return first

@@ -124,9 +124,9 @@ def _blocks(
                     number, segment = fields["number"], fields["segment"]
                     if (
                         number.__class__ is int
+                        and fields["v"].__class__ is int
                         and segment.__class__ is str
                         and 0 < number < MAX_INDEX
-                        and fields["v"].__class__ is int
                         and no_values(map(type, fields["attributes"].values()))
                     ):
                         leaf = sha256(b"\0" + statement).digest()

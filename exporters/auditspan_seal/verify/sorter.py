@@ -44,6 +44,8 @@ class Sorter:
         copies: see :class:`.source.Source`.
     """
 
+    lines = False
+
     def __init__(self, *, copies: bool = False) -> None:
         self.copies = copies
         try:

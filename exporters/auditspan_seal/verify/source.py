@@ -31,6 +31,10 @@ class Source(Protocol):
     def copies(self) -> bool:
         """Whether a second delivery leaves a second copy there, which is honest."""
 
+    @property
+    def lines(self) -> bool:
+        """Whether it is the log files themselves, in which everything has one place."""
+
     def origins(self) -> Sequence[str]:
         """Return the logs that have checkpoints, and those that entries claim to be of."""
 
@@ -77,7 +81,8 @@ class Buffer:
 
     def put(self, facts: list[Fact]) -> None:
         """Add the entries of a batch, in the order of the index that they claim."""
-        self._facts = self._facts + facts if self._facts else facts
+        # What is left of batches before may claim anything: their checkpoints could not be used.
+        self._facts = sorted(self._facts + facts, key=_index) if self._facts else facts
 
     def below(self, limit: int) -> Iterator[Fact]:
         """See :class:`Feed`."""

@@ -23,11 +23,12 @@ from auditspan_seal.formats.note import Note
 from auditspan_seal.verify.account import KeyEvent, Misfits
 from auditspan_seal.verify.core import Log, Trust
 from auditspan_seal.verify.report import Code, Finding
+from auditspan_seal.verify.source import Source
 from auditspan_seal.verify.tally import Held
 from auditspan_seal.verify.walk import Walk
 from auditspan_seal.witness.trusted import TrustedCheckpoint
 
-VERSION = 1
+VERSION = 2
 
 
 class StateFile:
@@ -75,7 +76,7 @@ class StateFile:
             self.notes.append("other keys or revocations than last time: everything is verified from the beginning")
         return replace(trust, checkpoints=[*trust.checkpoints, *self._seen])
 
-    def resume(self, log: Log, misfits: Misfits, trust: Trust, copies: bool) -> int:
+    def resume(self, log: Log, misfits: Misfits, trust: Trust, source: Source) -> int:
         """Go on with a log where the last verification ended.
 
         Returns:
@@ -89,11 +90,14 @@ class StateFile:
         if not saved or not saved["size"]:
             return 0
         size = int(saved["size"])
-        walk = Walk(origin, trust.checkpoints, misfits, copies=copies, adopt=True, known=size)
+        walk = Walk(
+            origin, trust.checkpoints, misfits, copies=source.copies, lines=source.lines, adopt=True, known=size
+        )
         account = walk.account
         try:
             account.numbers.last = {str(name): int(number) for name, number in saved["numbers"].items()}
-            account.numbers.whole = bool(saved["whole"])
+            account.numbers.first = {str(name): int(number) for name, number in saved["first"].items()}
+            account.numbers.whole, account.numbers.lost = bool(saved["whole"]), bool(saved["lost"])
             account.numbers.gaps = [(str(name), int(low), int(high)) for name, low, high in saved["gaps"]]
             account.values.held = {(int(index), str(name)): Held(*held) for index, name, held in saved["held"]}
             account.values.doubtful = {(int(index), str(name)): int(at) for index, name, at in saved["doubtful"]}
@@ -132,7 +136,9 @@ class StateFile:
             "frontier": base64.b64encode(b"".join(walk.chain.tree.hashes)).decode(),
             "checkpoints": log.before + log.ring.verified,
             "numbers": account.numbers.last,
+            "first": account.numbers.first,
             "whole": account.numbers.whole,
+            "lost": account.numbers.lost,
             "gaps": account.numbers.gaps,
             "held": [
                 [index, name, [held.gone, held.message, held.span_id, held.document_id]]

@@ -54,6 +54,7 @@ class Documents:
     """
 
     copies = False
+    lines = False
 
     def __init__(self, client: Any, pit: str | None = None, only: str | None = None, run: str | None = None) -> None:
         self._client = client

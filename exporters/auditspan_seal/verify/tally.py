@@ -60,24 +60,39 @@ class Numbers:
         last: stream → last number.
         first: stream → first number.
         gaps: stream, first and last of numbers that were skipped.
+        lost: whether there were more gaps than are remembered.
     """
 
     whole: bool = True
     last: dict[str, int] = field(default_factory=dict)
     first: dict[str, int] = field(default_factory=dict)
     gaps: list[tuple[str, int, int]] = field(default_factory=list)
+    lost: bool = False
 
-    def see(self, stream: str, number: int) -> None:
-        """See a number of a stream."""
+    def see(self, stream: str, number: int) -> bool:
+        """See a number of a stream.
+
+        Returns:
+            whether it may be the first time that it is seen.
+        """
         last = self.last.get(stream)
         if last is None:
             self.first[stream] = number
             last = 0 if self.whole else number - 1
-        if number <= last:
-            self._fill(stream, number)
-            return
-        self._skip(stream, last + 1, number - 1)
-        self.last[stream] = number
+        if number > last:
+            self._skip(stream, last + 1, number - 1)
+            self.last[stream] = number
+            return True
+        first = self.first.get(stream, 1)
+        if number < first and not self.whole:  # an entry from the beginning of what was read, found late
+            self._skip(stream, number + 1, first - 1)
+            self.first[stream] = number
+            return True
+        return self._fill(stream, number) or self.lost
+
+    def continued_by(self, other: Numbers) -> bool:
+        """Tell whether all numbers that were seen in another range come after those of this one."""
+        return all(first > self.last.get(stream, 0) for stream, first in other.first.items())
 
     def join(self, other: Numbers) -> None:
         """Go on with what was seen in the range after this one."""
@@ -86,6 +101,7 @@ class Numbers:
             self.last[stream] = max(self.last[stream], other.last[stream])
         for gap in other.gaps:
             self._skip(*gap)
+        self.lost |= other.lost
 
     def missing(self) -> Iterator[tuple[str, int]]:
         """Say which numbers never came, of each stream the first :data:`PER_STREAM`."""
@@ -98,16 +114,21 @@ class Numbers:
                 yield stream, number
 
     def _skip(self, stream: str, low: int, high: int) -> None:
-        if low <= high and len(self.gaps) < _MOST_GAPS:
+        if low > high:
+            return
+        if len(self.gaps) < _MOST_GAPS:
             self.gaps.append((stream, low, high))
+        else:
+            self.lost = True
 
-    def _fill(self, stream: str, number: int) -> None:
+    def _fill(self, stream: str, number: int) -> bool:
         for at, (name, low, high) in enumerate(self.gaps):
             if name == stream and low <= number <= high:
                 del self.gaps[at]
                 self._skip(stream, low, number - 1)
                 self._skip(stream, number + 1, high)
-                return
+                return True
+        return False
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import chain, islice
+from math import ceil
 
-from auditspan_seal import spans
 from auditspan_seal.formats.batch import Batch
 from auditspan_seal.verify.account import MAX_MISFITS, Account, KeyEvent, Misfits, span_of
 from auditspan_seal.verify.chain import Chain, Step
-from auditspan_seal.verify.facts import MAX_INDEX, SPAN, Fact, fields_of, says
+from auditspan_seal.verify.facts import MAX_INDEX, SPAN, Fact, fields_of, placed
 from auditspan_seal.verify.items import CheckpointItem
 from auditspan_seal.verify.personal import erased_by
 from auditspan_seal.verify.report import Code, Finding, add_bounded
@@ -31,6 +31,7 @@ class Walk:
         trusted: what the tree must be at some sizes.
         misfits: takes what does not fit.
         copies: whether second copies are honest whatever their document ID is.
+        lines: whether everything comes from log files, in the order in which it stands there.
         adopt: begin with the first checkpoint that comes, wherever that is.
         compare: whether to hold the tree that it begins with against trusted checkpoints.
         known: entries below this index were judged before.
@@ -43,6 +44,7 @@ class Walk:
         misfits: Misfits,
         *,
         copies: bool = False,
+        lines: bool = False,
         adopt: bool = False,
         compare: bool = True,
         known: int = 0,
@@ -58,6 +60,7 @@ class Walk:
         self._trusted = trusted
         self._misfits = misfits
         self._copies = copies
+        self._lines = lines
         self._compare = compare
         self.known = known
 
@@ -69,6 +72,8 @@ class Walk:
         batch = item.batch
         if step is Step.KNOWN or batch is None or note is None:
             self.irregular = True
+            if note is not None:
+                self._moved(self.chain.size, "A checkpoint stands in the log files twice")
             self._drain()
             return
         if self.begin is None:
@@ -111,13 +116,12 @@ class Walk:
         places = {leaf: at for at, leaf in enumerate(batch.leaves)}
         found: dict[int, Fact] = {}
         for fact in facts:
-            at = places.get(fact.leaf)
-            if at is None:
+            if (at := places.get(fact.leaf)) is None:
                 self._misfits.add(fact)
             elif at in found:
                 self._copy(batch.first + at, fact, found[at])
             else:
-                found[at] = self._placed(batch.first + at, fact)
+                found[at] = placed(self.origin, batch.first + at, fact)
         latest = self._judge(batch.first, [found[at] for at in sorted(found)], sorted(found))
         self.account.events.append(KeyEvent(None, note, batch.first, batch.size, latest, item.document_id))
         return True
@@ -168,46 +172,47 @@ class Walk:
         begin = list(islice(rest, len(leaves) + 1))
         if len(begin) == len(leaves) and tuple([fact.leaf for fact in begin]) == leaves:
             return [
-                fact if fact.index == index else self._placed(index, fact) for index, fact in enumerate(begin, first)
+                fact if fact.index == index else placed(self.origin, index, fact)
+                for index, fact in enumerate(begin, first)
             ]
         found: list[Fact | None] = [None] * len(leaves)
-        odd: list[Fact] = []
-        for fact in chain(begin, rest):
+        stands = [0] * len(leaves)  # which in the order of reading
+        odd: list[tuple[int, Fact]] = []
+        for count, fact in enumerate(chain(begin, rest)):
             at = fact.index - first
             if 0 <= at < len(leaves) and leaves[at] == fact.leaf:
                 if found[at] is None:
-                    found[at] = fact
+                    found[at], stands[at] = fact, count
                 else:
                     self._copy(fact.index, fact, found[at])
             elif len(odd) < MAX_MISFITS:
-                odd.append(fact)
+                odd.append((count, fact))
             else:
                 self._misfits.add(fact)
         if odd:  # most are a little out of place: an entry before them is gone, or one was put in
-            self._out_of_place(odd, found, batch)
+            self._out_of_place(odd, found, stands, batch)
+            order = [count for fact, count in zip(found, stands, strict=True) if fact is not None]
+            if order != sorted(order):
+                self._moved(first)
         return found
 
-    def _out_of_place(self, odd: Sequence[Fact], found: list[Fact | None], batch: Batch) -> None:
+    def _out_of_place(
+        self, odd: Iterable[tuple[int, Fact]], found: list[Fact | None], stands: list[int], batch: Batch
+    ) -> None:
         """Find the place of entries in the batch that they claim to be of."""
         places = {leaf: at for at, leaf in enumerate(batch.leaves)}
-        moved = 0
-        for fact in odd:
-            place = places.get(fact.leaf)
-            if place is None:
+        for count, fact in odd:
+            if (place := places.get(fact.leaf)) is None:
                 self._misfits.add(fact)
             elif (other := found[place]) is None:
-                found[place] = self._placed(batch.first + place, fact)
-                moved += not fact.more.compared
+                found[place], stands[place] = placed(self.origin, batch.first + place, fact), count
             else:
-                self._copy(batch.first + place, self._placed(batch.first + place, fact), other)
-        if moved and moved == len(odd) and None not in found:
-            self._moved(batch.first)
+                self._copy(batch.first + place, placed(self.origin, batch.first + place, fact), other)
 
-    def _moved(self, index: int) -> None:
-        message = (
-            "Entries stand in the log files in another order than the one that was signed: the files were changed."
-        )
-        self.find(Finding(Code.LOG_DAMAGED, message, self.origin, index))
+    def _moved(self, index: int, what: str = "Entries stand in the log files in another order than was signed") -> None:
+        self.irregular = True
+        if self._lines:
+            self.find(Finding(Code.LOG_DAMAGED, f"{what}: the files were changed.", self.origin, index))
 
     def _judge(self, first: int, found: Sequence[Fact | None], places: Sequence[int] | None = None) -> int | None:
         """Judge proven entries, in order.
@@ -239,8 +244,9 @@ class Walk:
             if number:
                 if last.get(fact.segment, 0) + 1 == number and number > 1:
                     last[fact.segment] = number
-                else:
-                    see(fact.segment, number)
+                elif not see(fact.segment, number):
+                    message = f"Record number {number} of the process stream {fact.segment} is in the log twice."
+                    self._entry(Code.DUPLICATE_DOCUMENT, message, first + place, fact)
             if fact.extra is not None:
                 self._flaws(first + place, fact)
         account.latest = max(account.latest, latest)
@@ -253,8 +259,7 @@ class Walk:
             self._entry(code, message, index, fact, name)
         stated = extra.stated if extra.stated is not None else (None if fact.origin == self.origin else fact.origin)
         if stated is not None and stated != self.origin and fact.kind:
-            where = (self.origin, index, span_of(fact), fact.more.document_id)
-            self.account.add_of_other(stated, *where)
+            self.account.add_of_other(stated, self.origin, index, span_of(fact), fact.more.document_id)
         doubtful = self.account.values.doubtful
         for name, gone, message in extra.values:
             held = Held(gone, message, extra.span_id, extra.document_id)
@@ -280,9 +285,9 @@ class Walk:
         elif fact.kind == "heartbeat":
             seconds = fields.get("next")
             if isinstance(seconds, (int, float)) and 0 < seconds < 2**40:
-                self.account.promise = (index, fact.time, int(seconds) + 1)
+                self.account.promises(index, fact.time, ceil(seconds))
         elif fact.kind == "close":
-            self.account.promise = (index, fact.time, 0)
+            self.account.promises(index, fact.time, 0)
         if not self._allowed(index, fact):
             return
         if fact.kind in KEY_ENTRIES:
@@ -335,16 +340,6 @@ class Walk:
             held = Held(False, "The personal value is gone in one copy of the document, but not in the other.")
             self._take(self.account.values.hold((index, name), held))
 
-    def _placed(self, index: int, fact: Fact) -> Fact:
-        """Take note that an entry was found at another place than its document says."""
-        extra = fact.extra
-        if extra is not None and extra.compared and (fact.origin != self.origin or fact.index != index):
-            shown = extra.shown if fact.index < 0 else (fact.origin, fact.index)
-            for name, expected, seen in ((spans.ORIGIN, self.origin, shown[0]), (spans.INDEX, index, shown[1])):
-                if type(expected) is not type(seen) or expected != seen:
-                    extra.flaws.append((Code.FIELD_MISMATCH, says(expected, seen), f"attributes.{name}"))
-        return fact
-
     def join(self, account: Account, end: tuple[int, tuple[bytes, ...]], checkpoints: int, anchor: int) -> None:
         """Go on with a range that was walked along elsewhere and continues this one."""
         own = self.account
@@ -373,10 +368,9 @@ class Walk:
 
     def late(self, index: int, fact: Fact) -> None:
         """Take an entry whose place was found at the end."""
-        fact = self._placed(index, fact)
+        fact = placed(self.origin, index, fact)
         if self.account.missing.discard(index):
-            if not fact.more.compared:
-                self._moved(index)
+            self._moved(index)
             self._judge(index, [fact])
         elif index >= self.known:
             self._copy(index, fact, None)
