@@ -60,8 +60,7 @@ def test_a_breaking_edit_is_red_and_says_what_and_why(
 
 def test_an_additive_edit_is_green(tmp_path: Path) -> None:
     document = yaml.safe_load(SOURCE.read_text(encoding="utf-8"))
-    document["version"] = "0.9.0"
-    document["attributes"]["audit.shift"] = document["attributes"]["audit.module"] | {"since": "0.9.0"}
+    document["attributes"]["audit.shift"] = document["attributes"]["audit.module"] | {"since": document["version"]}
     document["every_record"]["optional"].append("audit.shift")
     (tmp_path / "registry.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
     assert main(["schema", "check", "--registry", str(tmp_path / "registry.yaml")]) == 0

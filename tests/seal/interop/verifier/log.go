@@ -40,6 +40,8 @@ type Entry struct {
 	statement []byte
 	private   []byte
 	index     int64 // that it claims
+	begin     int64 // size of the tree before the batch of the checkpoint below it
+	end       int64 // size of the tree after that
 }
 
 // base64Of reads base64 in its one canonical form.
@@ -311,6 +313,8 @@ func (l *Log) read(content []byte) {
 		}
 		for at := range pending {
 			pending[at].index = batch.first + int64(at)
+			pending[at].begin = batch.first
+			pending[at].end = batch.first + int64(len(batch.leaves))
 		}
 		l.batches = append(l.batches, batch)
 		l.entries = append(l.entries, pending...)

@@ -71,6 +71,7 @@ type verification struct {
 	found    map[int64]Entry
 	fields   map[int64]Object // of the entries that are canonical statements
 	altered  map[int64]bool   // indexes that an altered statement claims
+	bridged  map[int64]bool   // indexes whose own checkpoint is missing
 	erased   map[erased]int64 // -> index of the erasure entry
 }
 
@@ -79,7 +80,7 @@ func Verify(log *Log, pinned *Key) *Report {
 	v := &verification{
 		Report: &Report{Codes: []string{}}, log: log, tree: &Tree{},
 		roots: map[int64]tlog.Hash{}, places: map[tlog.Hash]int64{}, found: map[int64]Entry{},
-		fields: map[int64]Object{}, altered: map[int64]bool{}, erased: map[erased]int64{},
+		fields: map[int64]Object{}, altered: map[int64]bool{}, bridged: map[int64]bool{}, erased: map[erased]int64{},
 	}
 	v.roots[0] = v.tree.root()
 	if log.torn {
@@ -103,6 +104,7 @@ func Verify(log *Log, pinned *Key) *Report {
 // chain puts the checkpoints into one tree.
 func (v *verification) chain() {
 	var readable []*Batch
+	end := int64(0)
 	for _, batch := range v.log.batches {
 		tree, err := batch.treeOf()
 		if batch.problem != nil || err != nil || batch.origin() != v.log.origin ||
@@ -110,6 +112,10 @@ func (v *verification) chain() {
 			v.find("checkpoint_invalid")
 			continue
 		}
+		if batch.size < end {
+			v.find("log_damaged") // not in the order in which it was written
+		}
+		end = max(end, batch.size)
 		readable = append(readable, batch)
 	}
 	sort.SliceStable(readable, func(i, j int) bool {
@@ -121,6 +127,8 @@ func (v *verification) chain() {
 		case batch.first < v.tree.size:
 			if root, known := v.roots[batch.size]; !known || root != batch.root {
 				v.find("checkpoint_conflict")
+			} else {
+				v.find("log_damaged") // it stands there twice
 			}
 			continue
 		case batch.first > v.tree.size:
@@ -163,6 +171,7 @@ func (v *verification) bridge(batch *Batch) {
 	if proven {
 		for at, leaf := range leaves {
 			v.places[leaf] = v.tree.size + int64(at)
+			v.bridged[v.tree.size+int64(at)] = true
 		}
 	} else {
 		v.unproven = append(v.unproven, span{v.tree.size, batch.first})
@@ -176,9 +185,14 @@ func (v *verification) bridge(batch *Batch) {
 
 // place finds the index of each entry by its leaf hash.
 func (v *verification) place() {
+	last := int64(-1)
 	for _, entry := range v.log.entries {
 		index, known := v.places[tlog.RecordHash(entry.statement)]
 		if known {
+			if index < last || index >= entry.end || index < entry.begin && !v.bridged[index] {
+				v.find("log_damaged") // not in the order that was signed
+			}
+			last = max(last, index)
 			if _, twice := v.found[index]; twice {
 				v.find("duplicate_document")
 				continue
@@ -186,14 +200,13 @@ func (v *verification) place() {
 			v.found[index] = entry
 			continue
 		}
-		switch {
-		case entry.index >= v.tree.size:
-			v.find("entry_uncovered")
-		case slices.ContainsFunc(v.unproven, func(s span) bool { return s.begin <= entry.index && entry.index < s.end }):
-		default:
-			v.altered[entry.index] = true
-			v.find("statement_altered")
+		if entry.index >= v.tree.size && entry.end > v.tree.size {
+			v.find("entry_uncovered") // its checkpoint could not be used
+			continue
 		}
+		// Also where nothing proves what was there: retention removes files as a whole.
+		v.altered[entry.index] = true
+		v.find("statement_altered")
 	}
 }
 
@@ -381,6 +394,9 @@ func (v *verification) entry(index int64, entry Entry, fields Object, numbers ma
 		if number > 0 || kind != "gap" {
 			if numbers[segment] == nil {
 				numbers[segment] = map[int64]bool{}
+			}
+			if numbers[segment][number] {
+				v.find("duplicate_document")
 			}
 			numbers[segment][number] = true
 		}
