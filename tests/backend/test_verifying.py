@@ -56,10 +56,10 @@ def trust(directory: Directory, *seen: TrustedCheckpoint) -> Trust:
 
 def test_slices_parts_and_what_is_new(
     delivered: tuple[str, Directory], stack: Any, make_records: Callable[..., Directory], small_slices: None,
-    tmp_path: Path,
+    tmp_path: Path, elasticsearch: Elasticsearch,
 ) -> None:  # fmt: skip
     url, directory = delivered
-    client = Elasticsearch(url)
+    client = elasticsearch
     own = {"term": {f"attributes.{spans.ORIGIN}": directory.origin}}
 
     def verify(jobs: int = 1, wait: float = 0, seen: tuple[TrustedCheckpoint, ...] = (), **way: Any) -> Report:
@@ -90,7 +90,9 @@ def test_slices_parts_and_what_is_new(
     assert verify(state=StateFile(state)).records == 30
     make_records(4)
     deliver(stack, directory)
-    assert verify(wait=30).records == 34
+    deadline = time.monotonic() + 60
+    while verify().records < 34 and time.monotonic() < deadline:  # what is not there yet, nothing tells
+        time.sleep(0.5)
     report = verify(state=StateFile(state), wait=10)
     assert (report.findings, report.records, report.anchors) == ([], 34, {directory.origin: 31})
 
