@@ -111,7 +111,7 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def told(stack: Any, tmp_path_factory: pytest.TempPathFactory) -> Story:
+def told(stack: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     folder = tmp_path_factory.mktemp("story")
     with service(stack, folder) as url:
         deliver(url)
@@ -124,7 +124,8 @@ def told(stack: Any, tmp_path_factory: pytest.TempPathFactory) -> Story:
     )
     records = verify_directory(directory, told.key).records
     eventually(lambda: len(told.documents()) == records, "every record is in Elasticsearch")
-    return told
+    yield told
+    told.client.close()
 
 
 def attributes(hit: dict[str, Any]) -> dict[str, Any]:

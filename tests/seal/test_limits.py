@@ -276,3 +276,17 @@ def test_every_limit_is_in_the_document() -> None:
         assert text in limits, text
     with pytest.raises(FormatError):
         Checkpoint.parse(f"a\n{2**63}\n{base64.b64encode(bytes(32)).decode()}\n")
+
+
+@pytest.mark.parametrize("edit", [{"number": 2**70}, {"number": -1}, {"end": "9" * 30}, {"end": "-5"}], ids=str)
+def test_a_number_beyond_all_bounds_in_a_document_is_a_finding(edit: dict[str, Any], tmp_path: Path) -> None:
+    small_log().write(tmp_path / "log")
+    hits = hits_of(open_directory(tmp_path / "log"))
+    attributes = next(
+        hit["_source"]["attributes"]
+        for hit in hits
+        if '"type":"span"' in str(hit["_source"]["attributes"].get(spans.STATEMENT))
+    )
+    attributes[spans.STATEMENT] = json.dumps(json.loads(attributes[spans.STATEMENT]) | edit, separators=(",", ":"))
+    report = verify_documents(hits, "x", KEY)
+    assert Code.STATEMENT_ALTERED in {finding.code for finding in report.findings}

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,9 +66,15 @@ def erase(
     Raises:
         SourceError: Elasticsearch does not answer or refuses; the message names no value.
     """
+    with closing(connect(url)) as client:
+        return _erase(client, origin, erased, wait, progress)
+
+
+def _erase(
+    client: Any, origin: str, erased: Mapping[int, set[str]], wait: float, progress: Callable[[str], None]
+) -> Outcome:
     from elasticsearch import ApiError, TransportError
 
-    client = connect(url)
     changed = 0
     seen: set[int] = set()
     indices: set[str] = set()
@@ -122,10 +129,11 @@ def still_there(url: str, origin: str, erased: Mapping[int, set[str]]) -> int:
         SourceError: Elasticsearch does not answer.
     """
     count = 0
-    for hit in _documents(connect(url), origin, sorted(erased)):
-        attributes = hit["_source"].get("attributes", {})
-        names = erased.get(attributes.get(spans.INDEX), set())
-        count += bool(names & attributes.keys() or names & _salts(attributes).keys())
+    with closing(connect(url)) as client:
+        for hit in _documents(client, origin, sorted(erased)):
+            attributes = hit["_source"].get("attributes", {})
+            names = erased.get(attributes.get(spans.INDEX), set())
+            count += bool(names & attributes.keys() or names & _salts(attributes).keys())
     return count
 
 

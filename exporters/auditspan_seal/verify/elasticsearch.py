@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import closing
 from typing import Any
 
 from auditspan_seal import spans
@@ -95,15 +96,15 @@ def verify_elasticsearch(
     if origin is not None:
         trust = trust.of(origin)
     going = Going(journey, trust, Progress(progress), jobs)
-    client = connect(url)
     deadline = time.monotonic() + wait
-    while True:
-        report = _verify_once(client, url, origin, going)
-        missing = [finding for finding in report.findings if finding.code in _IN_FLIGHT]
-        if not missing or time.monotonic() >= deadline:
-            return report
-        progress(f"{len(missing)} documents are not there; waiting in case they are still on their way …")
-        time.sleep(min(2.0, max(0.1, deadline - time.monotonic())))
+    with closing(connect(url)) as client:
+        while True:
+            report = _verify_once(client, url, origin, going)
+            missing = [finding for finding in report.findings if finding.code in _IN_FLIGHT]
+            if not missing or time.monotonic() >= deadline:
+                return report
+            progress(f"{len(missing)} documents are not there; waiting in case they are still on their way …")
+            time.sleep(min(2.0, max(0.1, deadline - time.monotonic())))
 
 
 def _verify_once(client: Any, url: str, origin: str | None, going: Going) -> Report:
@@ -191,9 +192,10 @@ def walk_documents(
     keys: Sequence[VerifierKey],
 ) -> parallel.Part | None:  # fmt: skip
     """Walk along a range of the indexes of a log, in a process of its own; None: not as it should be."""
-    source = Documents(connect(url), pit, origin)
-    checkpoints, feed = source.part(origin, *part)
-    return parallel.summed(origin, ((item, feed, {}) for item in checkpoints), feed, trusted, control, keys)
+    with closing(connect(url)) as client:
+        source = Documents(client, pit, origin)
+        checkpoints, feed = source.part(origin, *part)
+        return parallel.summed(origin, ((item, feed, {}) for item in checkpoints), feed, trusted, control, keys)
 
 
 def verify_documents(
@@ -253,11 +255,15 @@ def entries_of(url: str, origin: str | None = None) -> Iterator[tuple[bytes, Pri
     Raises:
         SourceError: it does not answer, or not as it should.
     """
-    for hit in documents(connect(url), _of_log(origin)):
-        item = _entry(hit)
-        if item.statement is not None:
-            whole = {name: (salt, value) for name, (salt, value) in item.openings.items() if salt and value is not None}
-            yield item.statement, whole
+    with closing(connect(url)) as client:
+        for hit in documents(client, _of_log(origin)):
+            item = _entry(hit)
+            if item.statement is not None:
+                openings = item.openings.items()
+                yield (
+                    item.statement,
+                    {name: (salt, value) for name, (salt, value) in openings if salt and value is not None},
+                )
 
 
 def batches_of(url: str, statement: bytes) -> list[Batch]:
@@ -269,8 +275,9 @@ def batches_of(url: str, statement: bytes) -> list[Batch]:
     """
     origin = statements.decode(statement).get("origin")
     own = [_of_log(origin), {"term": {f"attributes.{spans.DOCUMENT}": "checkpoint"}}]
-    hits = documents(connect(url), {"bool": {"filter": own}})
-    found = [checkpoint_of(_source(hit), hit["_id"]).batch for hit in hits]
+    with closing(connect(url)) as client:
+        hits = documents(client, {"bool": {"filter": own}})
+        found = [checkpoint_of(_source(hit), hit["_id"]).batch for hit in hits]
     return sorted((batch for batch in found if batch is not None), key=lambda batch: batch.first)
 
 

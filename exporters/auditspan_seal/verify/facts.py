@@ -111,6 +111,7 @@ def examine(item: EntryItem) -> Fact:
     try:
         _read(fact, extra, item, statements.decode(item.statement))
     except (FormatError, KeyError, TypeError, ValueError, AttributeError) as error:
+        fact.segment, fact.number, fact.time = "", 0, 0  # nothing of it counts; it may be beyond what can be kept
         extra.flaws.append(
             (Code.STATEMENT_ALTERED, f"The entry is signed but not a statement ({type(error).__name__}).", None)
         )
