@@ -280,7 +280,6 @@ def test_a_value_whose_erasure_record_is_on_its_way_is_waited_for(monkeypatch: p
     early, late = Report("x"), Report("x")
     early.findings.append(Finding(Code.VALUE_REMOVED, "", "o", 1))
     reports = [early, late]
-    monkeypatch.setattr(stored, "connect", lambda url: None)
     monkeypatch.setattr(stored, "_verify_once", lambda *arguments: reports.pop(0))
     assert stored.verify_elasticsearch(NOWHERE, wait=5) is late
 
