@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import gzip
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ from auditspan.cli import main
 from auditspan_seal import spans
 from auditspan_seal.log import reader
 from auditspan_seal.log.directory import Directory
-from auditspan_seal.verify import files
+from auditspan_seal.verify import files, parallel
 from auditspan_seal.verify.core import Trust
 from auditspan_seal.verify.files import verify_files
 from auditspan_seal.verify.report import Code, Report, Verdict
@@ -278,3 +279,8 @@ def test_one_run_and_since(log_folder: Path, tmp_path: Path, capsys: pytest.Capt
         assert (code, report["records"]) == (0, 3)
     assert main(["verify", str(log_folder), "--since", "yesterday"]) == 2
     assert "neither an index nor a time" in capsys.readouterr().err
+
+
+def test_what_a_killed_process_leaves_is_read_here() -> None:
+    found = list(parallel.in_order(2, range(5), lambda pool, number: pool.submit(os._exit, number)))
+    assert found == [(number, None) for number in range(5)]

@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
@@ -19,13 +16,12 @@ from auditspan_seal.verify.facts import SPAN, Fact
 from auditspan_seal.verify.items import CheckpointItem
 from auditspan_seal.verify.journey import Going, Journey
 from auditspan_seal.verify.otlp import items_of, opened
-from auditspan_seal.verify.parallel import default_jobs
+from auditspan_seal.verify.parallel import default_jobs, in_order
 from auditspan_seal.verify.progress import SILENT, Progress
 from auditspan_seal.verify.report import Report
 from auditspan_seal.verify.sorter import Sorter, row_of
 
 PIECE = 8 * 1024 * 1024  # bytes of a file to a piece
-_AHEAD = 3  # pieces under way for each process
 _SAID = 20  # problems that are said; the rest is counted
 _UNPACKED = (".gz", ".zst")
 
@@ -142,16 +138,12 @@ def _read(pieces: Sequence[Piece], jobs: int, run: str | None) -> Iterator[tuple
             for found in _chunks(piece, 4000, run):
                 yield piece, found
         return
-    waiting: deque[tuple[Piece, Future[Found]]] = deque()
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for piece in pieces:
-            waiting.append((piece, pool.submit(read_piece, piece, run)))
-            if len(waiting) >= jobs * _AHEAD:
-                done, future = waiting.popleft()
-                yield done, future.result()
-        while waiting:
-            done, future = waiting.popleft()
-            yield done, future.result()
+
+    def submit(pool: ProcessPoolExecutor, piece: Piece) -> Future[Found]:
+        return pool.submit(read_piece, piece, run)
+
+    for piece, result in in_order(jobs, pieces, submit):
+        yield piece, read_piece(piece, run) if result is None else result
 
 
 def _chunks(piece: Piece, size: int, run: str | None) -> Iterator[Found]:
@@ -186,8 +178,3 @@ def _chunks(piece: Piece, size: int, run: str | None) -> Iterator[Found]:
                 yield Found(rows, checkpoints, problems, records)
                 rows, checkpoints, problems, records = [], [], [], 0
     yield Found(rows, checkpoints, problems, records)
-
-
-def is_export(path: Path) -> bool:
-    """Tell whether a path is one that :func:`verify_files` reads: any file that is no directory."""
-    return os.path.isfile(path)

@@ -26,7 +26,6 @@ from auditspan_seal.verify.facts import Fact, examine
 from auditspan_seal.verify.items import CheckpointItem
 from auditspan_seal.verify.source import Pick
 
-SUFFIXES = (".json", ".jsonl", ".ndjson", ".json.gz", ".jsonl.gz", ".json.zst", ".jsonl.zst")
 _KINDS = dict(enumerate(("Unspecified", "Internal", "Server", "Client", "Producer", "Consumer")))
 _KINDS_BY_NAME = {f"SPAN_KIND_{name.upper()}": name for name in _KINDS.values()}
 _STATUS = {

@@ -31,6 +31,7 @@ from auditspan_seal.verify.walk import Walk
 from auditspan_seal.witness.trusted import TrustedCheckpoint
 
 W = TypeVar("W")
+R = TypeVar("R")
 """A piece of work."""
 RANGE = 16 * 1024 * 1024  # bytes of log files to a range
 WORTH_IT = 64 * 1024 * 1024  # bytes of a log from which on starting processes pays
@@ -190,16 +191,19 @@ def _checked(event: KeyEvent, keys: Sequence[VerifierKey]) -> KeyEvent:
 
 
 def in_order(
-    jobs: int, work: Sequence[W], submit: Callable[[ProcessPoolExecutor, W], Future[Part | None]]
-) -> Iterator[tuple[W, Part | None]]:
-    """Have ranges verified by processes, and return what they found in the order of the ranges.
+    jobs: int, work: Sequence[W], submit: Callable[[ProcessPoolExecutor, W], Future[R]]
+) -> Iterator[tuple[W, R | None]]:
+    """Have pieces of work done by processes, and return what comes of each, in the order of the pieces.
 
     Args:
         jobs: how many processes.
-        work: the ranges.
+        work: the pieces.
         submit: hands one to a process.
+
+    Yields:
+        each piece and its result; None where a process was killed: it is to be done by the caller.
     """
-    waiting: deque[tuple[W, Future[Part | None]]] = deque()
+    waiting: deque[tuple[W, Future[R]]] = deque()
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
         todo = iter(work)
@@ -207,9 +211,11 @@ def in_order(
             for part in todo:
                 waiting.append((part, submit(pool, part)))
                 if len(waiting) >= jobs * _AHEAD:
-                    yield _result(*waiting.popleft())
+                    part, future = waiting.popleft()
+                    yield part, _result(future)
             while waiting:
-                yield _result(*waiting.popleft())
+                part, future = waiting.popleft()
+                yield part, _result(future)
         except BrokenProcessPool:  # a process was killed: the rest is done here
             while waiting:
                 yield waiting.popleft()[0], None
@@ -219,8 +225,8 @@ def in_order(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _result(part: W, future: Future[Part | None]) -> tuple[W, Part | None]:
+def _result(future: Future[R]) -> R | None:
     try:
-        return part, future.result()
+        return future.result()
     except BrokenProcessPool:
-        return part, None
+        return None
