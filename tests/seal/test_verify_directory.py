@@ -16,10 +16,10 @@ from auditspan.cli import main
 from auditspan_seal.formats.batch import ENTRY
 from auditspan_seal.formats.note import VerifierKey
 from auditspan_seal.keys import read_verifier_key
-from auditspan_seal.log import reader
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.verify.directory import verify_directory
 from auditspan_seal.verify.report import Code, Verdict
+from tests.seal.verifying import entries, lines, write
 
 Make = Callable[..., Directory]
 
@@ -28,19 +28,6 @@ Make = Callable[..., Directory]
 def directory(make_records: Make) -> Directory:
     make_records(4)
     return make_records(4)
-
-
-def lines(directory: Directory) -> list[bytes]:
-    return (directory.log / reader.files(directory.log)[0]).read_bytes().splitlines(keepends=True)
-
-
-def write(directory: Directory, content: list[bytes]) -> None:
-    (directory.log / reader.files(directory.log)[0]).write_bytes(b"".join(content))
-
-
-def entries(content: list[bytes]) -> list[int]:
-    """Line numbers of the entries; the n-th is at index n."""
-    return [number for number, line in enumerate(content) if line.startswith(ENTRY)]
 
 
 def codes(directory: Directory) -> set[tuple[Code, int | None]]:

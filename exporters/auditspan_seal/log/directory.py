@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import secrets
@@ -14,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auditspan_seal.errors import DirectoryError
+from auditspan_seal.keys import safe
+from auditspan_seal.keys.places import Places
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,12 @@ class Directory:
     @property
     def key(self) -> Path:
         """The signing key: AUDITSPAN_KEY_FILE, or a file of the directory."""
-        return Path(os.environ.get("AUDITSPAN_KEY_FILE") or self.path / "key.pem")
+        return Places.of(self.path).key
 
     @property
     def verifier_key(self) -> Path:
         """The public key, to be copied to whoever verifies."""
-        return self.path / "log.vkey"
+        return Places.of(self.path).verifier_key
 
     @property
     def checkpoint(self) -> Path:
@@ -129,7 +130,7 @@ def open_directory(path: Path, *, create: bool = False) -> Directory:
 def rename_log(directory: Directory) -> Directory:
     """Give the log that begins in this directory a new origin: the one it had is that of a log that is lost."""
     origin = _new_origin()
-    write_whole(directory.path / "origin", f"{origin}\n".encode(), mode_of(directory.path))
+    safe.replace(directory.path / "origin", f"{origin}\n".encode(), mode_of(directory.path))
     return Directory(directory.path, origin)
 
 
@@ -167,7 +168,7 @@ def share(directory: Directory, group: int) -> None:
                 os.chown(folder, -1, group)
             os.chmod(folder, mode)
         if not secret.exists():
-            write_whole(secret, secrets.token_hex(32).encode())
+            safe.replace(secret, secrets.token_hex(32).encode(), 0o600)
         for path in (directory.path / "origin", secret):
             os.chown(path, -1, group)
             os.chmod(path, 0o640)
@@ -178,47 +179,11 @@ def share(directory: Directory, group: int) -> None:
         ) from None
 
 
-def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Write a file so that at any moment it is there as a whole or not at all, and survives a power cut.
-
-    Raises:
-        OSError: it cannot be written; what was there before still is.
-    """
-    draft = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)  # whatever the umask is
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(draft, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Have what was created, renamed or removed in a folder survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _create(path: Path, origin_file: Path) -> None:
     for folder in (path, path / "segments", path / "control", path / "log", path / "processes"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Many processes may start at once: the one whose link is first names the log.
-    draft = path / f".origin-{secrets.token_hex(8)}"
-    write_whole(draft, f"{_new_origin()}\n".encode())
-    with contextlib.suppress(FileExistsError):
-        os.link(draft, origin_file)
-    draft.unlink()
-    sync_folder(path)
+    # Many processes may start at once: the first of them names the log.
+    safe.create(origin_file, f"{_new_origin()}\n".encode())
 
 
 def _new_origin() -> str:

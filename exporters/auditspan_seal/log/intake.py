@@ -11,8 +11,9 @@ from auditspan_seal.errors import FormatError
 from auditspan_seal.formats import entry
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.batch import PRIVATE_MARK, Position
+from auditspan_seal.keys import safe
 from auditspan_seal.log import interrupted, segment
-from auditspan_seal.log.directory import Directory, write_whole
+from auditspan_seal.log.directory import Directory
 from auditspan_seal.log.window import LARGEST_WINDOW
 
 OF_PROCESS = ("span", "gap")
@@ -117,7 +118,7 @@ class Intake:
         if name not in positions and not path.exists():
             self._directory.control.mkdir(mode=0o700, exist_ok=True)
             self._told = True
-            write_whole(path, b"".join(interrupted.lines(self._runs.of(process), name, time.time_ns())))
+            safe.replace(path, b"".join(interrupted.lines(self._runs.of(process), name, time.time_ns())), 0o600)
         self._runs.forget(process)
 
     def _checked(self, name: str, number: int, line: bytes) -> bytes:

@@ -14,9 +14,9 @@ from auditspan_seal.formats import entry
 from auditspan_seal.formats.batch import ENTRY, PRIVATE_MARK, Batch, Position
 from auditspan_seal.formats.merkle import Frontier, leaf_hash
 from auditspan_seal.formats.note import Checkpoint, Note
-from auditspan_seal.keys import Signer, sign_checkpoint, store
+from auditspan_seal.keys import Signer, safe, sign_checkpoint, store
 from auditspan_seal.log import reader, recovery
-from auditspan_seal.log.directory import Directory, mode_of, open_directory, rename_log, sync_folder, write_whole
+from auditspan_seal.log.directory import Directory, mode_of, open_directory, rename_log
 from auditspan_seal.log.intake import Intake
 
 BATCH_SIZE = 512  # entries per checkpoint at most
@@ -196,7 +196,7 @@ class Sequencer:
         self._intake = Intake(self.directory, origins | {self.directory.origin})
         self._signer = store.current(self.directory.path, self.directory.origin, create=True)
         key = str(self._signer.verifier_key)
-        write_whole(self.directory.verifier_key, f"{key}\n".encode(), self._public_mode())
+        safe.replace(self.directory.verifier_key, f"{key}\n".encode(), self._public_mode())
         self._publish([entry.genesis(self.directory.origin, key, time.time_ns(), predecessor)], {})
 
     # -- writing -----------------------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ class Sequencer:
             if self._descriptor >= 0:
                 os.close(self._descriptor)
             self._file, self._descriptor, self._end = file, descriptor, 0
-            sync_folder(self.directory.log)
+            safe.sync_folder(self.directory.log)
         # Also after an attempt that failed: what it left would stand between two batches. Written anew, it is synced
         # anew, too; a second fsync alone would not do (after a failed one the kernel takes the pages for clean).
         os.ftruncate(self._descriptor, self._end)

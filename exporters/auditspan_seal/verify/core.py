@@ -10,10 +10,12 @@ from dataclasses import dataclass, field, replace
 
 from auditspan_seal.errors import FormatError
 from auditspan_seal.formats import statement as statements
-from auditspan_seal.formats.note import VerifierKey
+from auditspan_seal.formats.batch import Batch
+from auditspan_seal.formats.note import Note, VerifierKey
 from auditspan_seal.verify.account import KeyEvent, Misfits, claim_of, span_of
 from auditspan_seal.verify.chain import Chain, Step
 from auditspan_seal.verify.facts import UNREADABLE, Fact
+from auditspan_seal.verify.items import CheckpointItem
 from auditspan_seal.verify.parallel import Part
 from auditspan_seal.verify.report import Claim, Code, Finding, Report
 from auditspan_seal.verify.source import Source
@@ -251,15 +253,20 @@ class Verifier:
 
     def _leaves(self, origin: str) -> Iterator[tuple[bytes, int]]:
         """Return the leaf hashes of all good checkpoints of a log."""
+        for _, batch, _ in self._chained(origin):
+            yield from zip(batch.leaves, range(batch.first, batch.size), strict=True)
+
+    def _chained(self, origin: str) -> Iterator[tuple[CheckpointItem, Batch, Note | None]]:
+        """Go along the good checkpoints of a log once more, over what is missing."""
         chain = Chain(origin)
         for item in self._source.checkpoints(origin):
-            step, _ = chain.meet(item)
+            step, note = chain.meet(item)
             if step is Step.KNOWN or item.batch is None:
                 continue
             if step is Step.GAP:
                 chain.adopt(item.batch)
             chain.advance(item.batch)
-            yield from zip(item.batch.leaves, range(item.batch.first, item.batch.size), strict=True)
+            yield item, item.batch, note
 
     # -- the end of a log --------------------------------------------------------------------------------------
 
@@ -350,19 +357,10 @@ class Verifier:
         codes = {Code.NO_KEY, Code.WRONG_KEY, Code.KEY_CHANGE_INVALID, Code.KEY_EXPIRED, Code.KEY_REVOKED}
         log.walk.account.findings = [found for found in log.walk.account.findings if found.code not in codes]
         entries = sorted((event for event in log.keys if event.statement is not None), key=lambda event: event.index)
-        chain = Chain(origin)
-        for item in self._source.checkpoints(origin):
-            step, note = chain.meet(item)
-            if step is Step.KNOWN or item.batch is None:
-                continue
-            if step is Step.GAP:
-                chain.adopt(item.batch)
-            chain.advance(item.batch)
-            while entries and entries[0].index < item.batch.size:
+        for item, batch, note in self._chained(origin):
+            while entries and entries[0].index < batch.size:
                 log.walk.account.events.append(entries.pop(0))
-            log.walk.account.events.append(
-                KeyEvent(None, note, item.batch.first, item.batch.size, None, item.document_id)
-            )
+            log.walk.account.events.append(KeyEvent(None, note, batch.first, batch.size, None, item.document_id))
             log.tell()
 
     def _lost(self, found: Iterable[str]) -> None:

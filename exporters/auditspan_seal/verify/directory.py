@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 
 from auditspan_seal.errors import FormatError
-from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.note import VerifierKey
 from auditspan_seal.log import reader, segment
 from auditspan_seal.log.directory import Directory
@@ -22,7 +21,7 @@ from auditspan_seal.verify.journey import Going, Journey
 from auditspan_seal.verify.lines import Block, blocks
 from auditspan_seal.verify.progress import SILENT, Progress
 from auditspan_seal.verify.report import Code, Finding, Report
-from auditspan_seal.verify.source import Buffer, Pick
+from auditspan_seal.verify.source import Buffer, Pick, says_control
 
 
 class LogFiles:
@@ -85,15 +84,6 @@ class LogFiles:
                 self.damaged = True
 
         return checkpoints(), buffer
-
-    def control(self) -> bool:
-        """Tell whether the genesis entry, as it stands there, says that erasures come from control segments only."""
-        for block in self._blocks(pick=lambda statement: b'"type":"genesis"' in statement):
-            for fact in block.facts:
-                with contextlib.suppress(FormatError):
-                    return statements.decode(fact.more.statement or b"").get("control") is True
-            break
-        return False
 
     def cursor(self, index: int) -> reader.Cursor:
         """Return the beginning of the log file that has an index: its name is the index of its first entry."""
@@ -200,7 +190,7 @@ def _walk(directory: Directory, source: LogFiles, log: Log, misfits: Misfits, go
     work = list(parallel.ranges(directory.log, source.cursor(start)))
     whole = sum(part.size for part in work)
     jobs = parallel.default_jobs(whole) if jobs is None else jobs
-    control = jobs > 1 and source.control()
+    control = jobs > 1 and says_control(source, directory.origin)
     done = 0
 
     def submit(pool: ProcessPoolExecutor, part: parallel.Range) -> Future[parallel.Part | None]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -11,7 +10,7 @@ from contextlib import closing
 from typing import Any
 
 from auditspan_seal import spans
-from auditspan_seal.errors import FormatError, SourceError
+from auditspan_seal.errors import SourceError
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.batch import Batch
 from auditspan_seal.formats.commitment import Private
@@ -26,7 +25,7 @@ from auditspan_seal.verify.journey import Going, Journey
 from auditspan_seal.verify.progress import Progress
 from auditspan_seal.verify.report import Code, Report
 from auditspan_seal.verify.sorter import Sorter
-from auditspan_seal.verify.source import Buffer, Feed
+from auditspan_seal.verify.source import Buffer, Feed, says_control
 from auditspan_seal.verify.stored import INDICES, Documents
 from auditspan_seal.witness.trusted import TrustedCheckpoint
 
@@ -142,7 +141,7 @@ def _walk(source: Documents, log: Log, misfits: Misfits, url: str, going: Going)
     size = source.size(origin)
     bounds = _bounds(source, origin, source.first_of(origin, begin), size, going.jobs or 1)
     work = list(zip(bounds, [*bounds[1:], MAX_INDEX], strict=True))
-    control = len(work) > 1 and _control(source, origin)
+    control = len(work) > 1 and says_control(source, origin)
 
     def submit(pool: ProcessPoolExecutor, part: tuple[int, int]) -> Future[parallel.Part | None]:
         known = [*trust.keys, *log.named_keys()]
@@ -178,13 +177,6 @@ def _bounds(source: Documents, origin: str, begin: int, size: int, jobs: int) ->
             if first is not None and first > bounds[-1]:
                 bounds.append(first)
     return bounds
-
-
-def _control(source: Documents, origin: str) -> bool:
-    for fact in source.at(origin, [0]):
-        with contextlib.suppress(FormatError):
-            return statements.decode(fact.more.statement or b"").get("control") is True
-    return False
 
 
 def walk_documents(

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from auditspan_seal.verify.facts import Fact
+from auditspan_seal.verify.facts import Fact, fields_of
 from auditspan_seal.verify.items import CheckpointItem
 
 Pick = Callable[[bytes], bool]
@@ -138,3 +138,9 @@ def first_claims(facts: Iterable[Fact], begin: int) -> Iterator[bytes]:
             expected += 1
         elif fact.index >= expected:
             return
+
+
+def says_control(source: Source, origin: str) -> bool:
+    """Tell whether the genesis entry, as it stands there, says that erasures come from control segments only."""
+    fields = next((fields_of(fact) for fact in source.at(origin, [0])), None)
+    return fields is not None and fields.get("control") is True
