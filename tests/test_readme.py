@@ -39,6 +39,17 @@ def test_every_verb_has_an_example_and_its_exit_codes() -> None:
         assert "--json" in printed
 
 
+def test_every_make_command_that_is_named_is_there_once() -> None:
+    targets = re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    named = {
+        name
+        for page in ("README.md", "CONTRIBUTING.md")
+        for name in re.findall(r"\bmake ([a-z-]+)", (ROOT / page).read_text())
+    }
+    assert {"demo", "demo-stack", "test", "generate"} <= named
+    assert [name for name in sorted(named) if targets.count(name) != 1] == []
+
+
 def test_links_lead_somewhere() -> None:
     for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "collector-config").glob("*.md")):
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
