@@ -16,6 +16,7 @@ import re
 import subprocess
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -286,8 +287,10 @@ class Store:
 
 
 @pytest.fixture(scope="module")
-def store(stack: Any, logs: list[Log]) -> Store:
-    return Store(Api(stack.elasticsearch_url), logs)
+def store(stack: Any, logs: list[Log]) -> Iterator[Store]:
+    api = Api(stack.elasticsearch_url)
+    yield Store(api, logs)
+    api.close()
 
 
 def _command(stack: Any, automations: Automations, *more: str, pinned: bool = True) -> dict[str, Any]:
