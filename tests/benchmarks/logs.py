@@ -106,9 +106,9 @@ def export(directory: Directory, path: Path) -> int:
 
 def otlp(found: list[ReadableSpan]) -> dict[str, Any]:
     """Return spans as an OTLP/JSON request, in the spelling of the Collector."""
-    groups: dict[int, list[ReadableSpan]] = {}
+    groups: dict[object, list[ReadableSpan]] = {}
     for span in found:
-        groups.setdefault(id(span.resource.attributes.get("service.name")), []).append(span)
+        groups.setdefault(span.resource.attributes.get("service.name"), []).append(span)
     return {
         "resourceSpans": [
             {
