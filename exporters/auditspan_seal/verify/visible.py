@@ -158,7 +158,7 @@ def _agrees(fields: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
             attributes.get(spans.STREAM), get("trace_id"), get("span_id"), get("parent_span_id") or "",
             get("trace_state") or "", get("name"), get("kind"), status.get("code"), status.get("message") or "",
             scope.get("name"), scope.get("version") or "", scope.get("schema_url") or "",
-            resource.get("schema_url") or "", get("links") or [], get("events") or [],
+            resource.get("schema_url") or "", get("links", []), get("events", []),
         ) == (
             fields["segment"], fields["trace_id"], fields["span_id"], fields["parent_span_id"], fields["trace_state"],
             fields["name"], _KINDS.get(fields["kind"]), _STATUS.get(stated["code"]), stated["message"],
