@@ -30,8 +30,12 @@ MAY_IMPORT = {
     "auditspan.registry.compare": ("auditspan.registry.model", "auditspan.registry.compare_rules"),
     "auditspan.registry.compare_rules": (),
     # the two composition roots
-    "auditspan.boot": ("auditspan.selfcheck", "auditspan.capture", "auditspan_seal"),
-    "auditspan.cli": ("auditspan", "auditspan.schema", "auditspan.registry", "auditspan.devstack", "auditspan_seal"),
+    "auditspan.metrics": ("auditspan.capture", "auditspan_seal"),
+    "auditspan.boot": ("auditspan", "auditspan.metrics", "auditspan.selfcheck", "auditspan.capture", "auditspan_seal"),
+    "auditspan.cli": (
+        "auditspan", "auditspan.metrics", "auditspan.schema", "auditspan.registry", "auditspan.devstack",
+        "auditspan_seal",
+    ),
     # the seal, lowest layer first
     "auditspan_seal.errors": (),
     "auditspan_seal.formats": ("auditspan_seal.errors",),
@@ -43,6 +47,9 @@ MAY_IMPORT = {
     "auditspan_seal.guard": (),
     "auditspan_seal.spans": ("auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.guard"),
     "auditspan_seal.ship": ("auditspan_seal.errors", "auditspan_seal.spans", "auditspan_seal.log"),
+    "auditspan_seal.standing": (
+        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.log", "auditspan_seal.ship",
+    ),
     "auditspan_seal.driver": (
         "auditspan_seal.errors", "auditspan_seal.log", "auditspan_seal.ship", "auditspan_seal.witness",
     ),

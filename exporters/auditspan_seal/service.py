@@ -111,6 +111,11 @@ class AuditLog:
         if self.recorded % BATCH_SIZE == 0:
             self._wake.set()
 
+    @property
+    def sequencing(self) -> bool:
+        """Whether this process is the one that sequences and ships for the directory."""
+        return self._sequencer is not None
+
     def close(self, timeout: float = DRAIN) -> None:
         """Sequence and, as far as the Collector answers in time, deliver what is recorded. Idempotent."""
         with self._start_lock:

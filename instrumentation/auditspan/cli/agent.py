@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+from auditspan import metrics
 from auditspan.cli import common, status
 from auditspan_seal import ship
 from auditspan_seal.driver import Driver
@@ -60,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     driver = Driver(sequencer, _Telling())
+    metrics.watch_directory(sequencer.directory)
     deadline = time.monotonic() + options.timeout
     try:
         while not stopping.is_set():
