@@ -14,9 +14,9 @@ import orjson
 from rich.markup import escape
 
 from auditspan.cli import common
+from auditspan_seal.delivery import Delivery
 from auditspan_seal.log import reader, segment
 from auditspan_seal.log.directory import Directory
-from auditspan_seal.ship import Delivery
 
 _TROUBLE = 3
 
