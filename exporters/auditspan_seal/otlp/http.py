@@ -92,6 +92,8 @@ class HttpSender:
                 logger.warning("auditspan: %s accepted the records and says: %s", self._place, reason)
             return Answer(Kind.ACCEPTED, rejected=rejected, reason=reason, left_out=request.left_out), status
         said = _message(content, headers.get("content-type") or "")
+        if 300 <= status < 400:
+            said = f"it is elsewhere, and redirects are not followed: {shown(headers.get('location') or '')[:_SHOWN]}"
         problem = f"{self._place} answers HTTP {status}" + (f": {said}" if said else "")
         if status == 413 or (status == 400 and "too large" in said.lower()):
             return Answer(Kind.TOO_LARGE, problem), status

@@ -77,6 +77,11 @@ def gather(directory: Directory) -> dict[str, Any]:
     attention += [f"process {p['pid']}: {p['problem']}" for p in processes if p.get("problem")]
     if delivery.error and delivery.since:
         attention.append(f"delivery stands still since {_ago(delivery.since)}: {delivery.error}")
+    attention += [
+        f"{item.spans} records of the entries {item.first} to {item.end - 1} were not taken where they were delivered: "
+        f"{item.reason}. They are in the log; reconciliation finds and sends them."
+        for item in delivery.rejected
+    ]
     return {
         "directory": str(directory.path),
         "origin": directory.origin,
@@ -86,6 +91,7 @@ def gather(directory: Directory) -> dict[str, Any]:
         "delivered": delivery.size,
         "delivery_error": delivery.error,
         "delivery_failing_since": delivery.since,
+        "rejected": sum(item.spans for item in delivery.rejected),
         "processes": processes,
         "faults": faults,
         "lost": lost,
