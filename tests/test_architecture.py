@@ -46,9 +46,16 @@ MAY_IMPORT = {
     ),
     "auditspan_seal.guard": (),
     "auditspan_seal.spans": ("auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.guard"),
-    "auditspan_seal.ship": ("auditspan_seal.errors", "auditspan_seal.spans", "auditspan_seal.log"),
+    "auditspan_seal.otlp": (
+        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.spans", "auditspan_seal.otlp.as_json",
+    ),
+    "auditspan_seal.otlp.as_json": (
+        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.spans", "auditspan_seal.otlp.parcel",
+    ),
+    "auditspan_seal.delivery": ("auditspan_seal.log",),
+    "auditspan_seal.ship": ("auditspan_seal.delivery", "auditspan_seal.otlp", "auditspan_seal.log"),
     "auditspan_seal.standing": (
-        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.log", "auditspan_seal.ship",
+        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.log", "auditspan_seal.delivery",
     ),
     "auditspan_seal.driver": (
         "auditspan_seal.errors", "auditspan_seal.log", "auditspan_seal.ship", "auditspan_seal.witness",
@@ -60,7 +67,7 @@ MAY_IMPORT = {
     "auditspan_seal.processor": ("auditspan_seal.service",),
     "auditspan_seal.verify": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.keys", "auditspan_seal.log",
-        "auditspan_seal.spans", "auditspan_seal.ship", "auditspan_seal.witness.trusted",
+        "auditspan_seal.spans", "auditspan_seal.delivery", "auditspan_seal.witness.trusted",
     ),
     "auditspan_seal.erase": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.log", "auditspan_seal.spans",
@@ -71,7 +78,7 @@ MAY_IMPORT = {
 
 PURE = (
     "auditspan.schema", "auditspan.registry.model", "auditspan.registry.compare", "auditspan.registry.compare_rules",
-    "auditspan_seal.formats", "auditspan_seal.errors",
+    "auditspan_seal.formats", "auditspan_seal.errors", "auditspan_seal.otlp.as_json",
 )  # fmt: skip
 NO_IO = {"os", "io", "pathlib", "socket", "subprocess", "time", "random", "secrets", "threading", "fcntl", "tempfile"}
 

@@ -141,6 +141,10 @@ class _Worker:
         """Bring all there is; tell whether it worked."""
         raise NotImplementedError
 
+    def pause(self) -> float:
+        """Return the seconds to wait after a failure."""
+        return ship.backoff(self._failures)
+
     def _loop(self) -> None:
         while True:
             ending, size = self._ending.is_set(), self._sequencer.size
@@ -153,7 +157,7 @@ class _Worker:
             if done:
                 self._wake.wait()
             else:
-                self._ending.wait(ship.backoff(self._failures))
+                self._ending.wait(self.pause())
             self._wake.clear()
 
 
@@ -164,7 +168,7 @@ class _Shipping(_Worker):
         self._shipper: ship.Shipper | None = None
         try:
             if ship.endpoint() is not None:
-                self._shipper = ship.Shipper(sequencer.directory, ship.make_exporter())
+                self._shipper = ship.Shipper(sequencer.directory, ship.make_sender())
         except AuditspanError as error:
             report("delivery", str(error))
         except Exception as error:  # a setting that OpenTelemetry's exporter does not take
@@ -172,6 +176,8 @@ class _Shipping(_Worker):
         super().__init__(sequencer, report, "auditspan-ship", ship.endpoint() is not None)
         if self._shipper is None:
             self._thread = None
+        elif self._shipper.delivery.error is not None:
+            self._failures = 1  # it stood still in the process before this one
         self.start()
 
     def bring(self) -> bool:
@@ -183,6 +189,10 @@ class _Shipping(_Worker):
             return False
         self._report("delivery", None)
         return done
+
+    def pause(self) -> float:
+        assert self._shipper is not None
+        return self._shipper.pause(self._failures)
 
     def stop(self) -> None:
         if self._shipper is not None:

@@ -225,7 +225,7 @@ def document_of(statement: bytes, private: bytes, origin: str, index: int) -> Re
                 _nanoseconds(fields.get("time", "0")),
                 (_plain(said) if isinstance(said, dict) else {}) | added | {DOCUMENT: "entry"},
             )
-        openings = _openings(private)
+        openings = openings_of(private)
         if openings:
             added[PRIVATE] = orjson.dumps({name: salt for name, (salt, _) in openings.items()}).decode()
         return _span_of(fields, openings, added | {STREAM: fields["segment"], NUMBER: fields["number"]})
@@ -234,8 +234,11 @@ def document_of(statement: bytes, private: bytes, origin: str, index: int) -> Re
         raise MalformedStatement(f"The statement at index {index} lacks what a {kind!r} must have.") from None
 
 
-def _openings(private: bytes) -> Private:
-    """Read a private part. A damaged one is not sent, but must not hold back its statement: verification says so."""
+def openings_of(private: bytes) -> Private:
+    """Read the private part of an entry.
+
+    A damaged one is not sent, but must not hold back its statement: verification says so.
+    """
     try:
         return commitment.decode(private)
     except MalformedLog:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from auditspan_seal.delivery import Delivery
 from auditspan_seal.formats.batch import ENTRY, PRIVATE_MARK, Batch, Position
 from auditspan_seal.log import reader, segment
 from auditspan_seal.log.directory import Directory
-from auditspan_seal.ship import Delivery
 
 
 @dataclass(frozen=True)

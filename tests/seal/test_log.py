@@ -91,7 +91,7 @@ def test_a_protocol_that_cannot_be_used_holds_up_delivery_and_nothing_else(
     directory = make_records(2)
     assert verify_directory(directory).verdict is Verdict.PASSED
     assert main(["status", str(directory.path)]) == 3
-    assert "Set it to http/protobuf or grpc" in capsys.readouterr().out
+    assert "Set it to http/json, http/protobuf or grpc" in capsys.readouterr().out
 
 
 def test_finished_segments_are_removed(make_records: Make) -> None:

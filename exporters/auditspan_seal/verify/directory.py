@@ -7,11 +7,11 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 
+from auditspan_seal.delivery import Delivery
 from auditspan_seal.errors import FormatError
 from auditspan_seal.formats.note import VerifierKey
 from auditspan_seal.log import reader, segment
 from auditspan_seal.log.directory import Directory
-from auditspan_seal.ship import Delivery
 from auditspan_seal.verify import parallel
 from auditspan_seal.verify.account import Misfits
 from auditspan_seal.verify.core import Log, Trust, Verifier

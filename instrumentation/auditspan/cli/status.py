@@ -70,6 +70,11 @@ def gather(directory: Directory) -> dict[str, Any]:
     attention += [f"{lost} records could not be written and are lost"] if lost else []
     attention += [f"process {p['pid']}: {p['problem']}" for p in processes if p.get("problem")]
     attention += _behind(directory, standing, any(process["alive"] for process in processes))
+    attention += [
+        f"{item.spans} records of the entries {item.first} to {item.end - 1} were not taken where they were delivered: "
+        f"{item.reason}. They are in the log; reconciliation finds and sends them."
+        for item in delivery.rejected
+    ]
     return {
         "directory": str(directory.path),
         "origin": directory.origin,
@@ -82,6 +87,7 @@ def gather(directory: Directory) -> dict[str, Any]:
         "disk": standing.disk,
         "delivery_error": delivery.error,
         "delivery_failing_since": delivery.since,
+        "rejected": sum(item.spans for item in delivery.rejected),
         "processes": processes,
         "faults": faults,
         "lost": lost,
