@@ -41,13 +41,14 @@ MAY_IMPORT = {
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.keys", "auditspan_seal.log",
     ),
     "auditspan_seal.guard": (),
-    "auditspan_seal.spans": ("auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.guard"),
+    "auditspan_seal.recording": ("auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.guard"),
+    "auditspan_seal.spans": ("auditspan_seal.errors", "auditspan_seal.formats"),
     "auditspan_seal.ship": ("auditspan_seal.errors", "auditspan_seal.spans", "auditspan_seal.log"),
     "auditspan_seal.driver": (
         "auditspan_seal.errors", "auditspan_seal.log", "auditspan_seal.ship", "auditspan_seal.witness",
     ),
     "auditspan_seal.service": (
-        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.spans", "auditspan_seal.log",
+        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.recording", "auditspan_seal.log",
         "auditspan_seal.driver", "auditspan_seal.guard",
     ),
     "auditspan_seal.processor": ("auditspan_seal.service",),

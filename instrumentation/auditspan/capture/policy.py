@@ -97,9 +97,14 @@ class Policy:
         """Return the treatments and the tags for a target type."""
         return _for_target(self, target_type)
 
+    @functools.cached_property
+    def all_personal(self) -> frozenset[str]:
+        """The attributes that are personal, by the registry or by this policy."""
+        return self.personal | {name for name, privacy in rules.PRIVACY.items() if privacy == "personal"}
+
     def is_personal(self, name: str) -> bool:
         """Tell whether an attribute is personal, by the registry or by this policy."""
-        return name in self.personal or schema.is_personal(name)
+        return name in self.all_personal
 
     def __hash__(self) -> int:
         return id(self)
