@@ -45,7 +45,8 @@ MAY_IMPORT = {
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.keys", "auditspan_seal.log",
     ),
     "auditspan_seal.guard": (),
-    "auditspan_seal.spans": ("auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.guard"),
+    "auditspan_seal.recording": ("auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.guard"),
+    "auditspan_seal.spans": ("auditspan_seal.errors", "auditspan_seal.formats"),
     "auditspan_seal.otlp": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.spans", "auditspan_seal.otlp.as_json",
     ),
@@ -61,7 +62,7 @@ MAY_IMPORT = {
         "auditspan_seal.errors", "auditspan_seal.log", "auditspan_seal.ship", "auditspan_seal.witness",
     ),
     "auditspan_seal.service": (
-        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.spans", "auditspan_seal.log",
+        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.recording", "auditspan_seal.log",
         "auditspan_seal.driver", "auditspan_seal.guard",
     ),
     "auditspan_seal.processor": ("auditspan_seal.service",),

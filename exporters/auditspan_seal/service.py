@@ -17,7 +17,6 @@ from typing import Any
 import orjson
 from opentelemetry.sdk.trace import ReadableSpan
 
-from auditspan_seal import spans
 from auditspan_seal.driver import DRAIN, Driver
 from auditspan_seal.errors import AuditspanError
 from auditspan_seal.formats import entry
@@ -25,6 +24,7 @@ from auditspan_seal.guard import OPEN, Careful, Guard
 from auditspan_seal.log.directory import mode_of, open_directory
 from auditspan_seal.log.segment import SegmentWriter
 from auditspan_seal.log.sequencer import BATCH_SIZE, Sequencer
+from auditspan_seal.recording import StatementMaker
 
 logger = logging.getLogger("auditspan")
 
@@ -48,7 +48,7 @@ class AuditLog:
 
     def __init__(self, path: Path, describe: Callable[[], Mapping[str, Any]] = dict, guard: Guard = OPEN) -> None:
         self.directory = open_directory(path, create=True)
-        self._maker = spans.StatementMaker(
+        self._maker = StatementMaker(
             self.directory.origin, Careful(guard, lambda problem: self._report("privacy", problem))
         )
         self._describe = describe

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -170,8 +170,8 @@ def test_a_reason_with_a_value_of_the_record_in_it_is_refused(
 
 def test_a_number_is_found_as_it_is_written(log_folder: Path) -> None:
     class Numbers(Guard):
-        def personal(self, name: str) -> bool:
-            return name == "user.number"
+        def personal(self, names: Collection[str]) -> Collection[str]:
+            return {"user.number"} & set(names)
 
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(AuditSpanProcessor(log := AuditLog(log_folder, guard=Numbers())))
@@ -289,7 +289,7 @@ def test_a_guard_that_always_fails_does_not_cost_the_application_a_file_for_each
     log_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken(Guard):
-        def personal(self, name: str) -> bool:
+        def personal(self, names: Collection[str]) -> Collection[str]:
             raise RuntimeError
 
     monkeypatch.setattr(logging.getLogger("auditspan"), "disabled", True)
