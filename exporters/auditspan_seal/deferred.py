@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import queue
 import sys
 import threading
 from collections import deque
@@ -29,7 +30,9 @@ class Deferred:
         """Leave what is in the queue to the parent process: called in the child after a fork."""
         self._spans: deque[ReadableSpan] = deque()
         self._recording = threading.RLock()
-        self._filled = threading.Event()
+        # Not an event: its lock cannot be entered twice, and a signal handler may end a span, too.
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._woken = False
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -42,8 +45,9 @@ class Deferred:
         if self._closed or len(self._spans) >= LIMIT or (self._thread is None and not self._start()):
             return False
         self._spans.append(span)
-        if not self._filled.is_set():
-            self._filled.set()
+        if not self._woken:
+            self._woken = True
+            self._wake.put(None)
         if self._closed:
             self.drain()  # it was closed meanwhile
         return True
@@ -61,7 +65,7 @@ class Deferred:
     def close(self) -> None:
         """Record everything, and take nothing more."""
         self._closed = True
-        self._filled.set()
+        self._wake.put(None)
         self.drain()
 
     def _start(self) -> bool:
@@ -80,6 +84,6 @@ class Deferred:
 
     def _work(self) -> None:
         while not self._closed:
-            self._filled.wait()
-            self._filled.clear()
+            self._wake.get()
+            self._woken = False
             self.drain()

@@ -74,6 +74,7 @@ class AuditLog:
         self._thread: threading.Thread | None = None
         self._sequencer: Sequencer | None = None  # while this process is the one that sequences
         self._driver: Driver | None = None
+        self._tried = threading.Event()  # to become the one that sequences
         self._sequenced = 0
         self._checkpoints: Checkpoints | None = None
         self._deferred: Deferred | None = None
@@ -218,6 +219,8 @@ class AuditLog:
             self._deferred.drain()
         recorded = self.recorded
         deadline = time.monotonic() + timeout
+        if self._thread is not None:
+            self._tried.wait(timeout)
         self._wake()
         while self._sequencer is not None and self._sequenced < recorded:
             if time.monotonic() >= deadline:
@@ -289,6 +292,7 @@ class AuditLog:
                 self._report("signing", f"records are kept but not signed: {error}")
             except Exception as error:
                 self._report("signing", f"records are kept but not signed: {type(error).__name__}: {error}")
+            self._tried.set()
             if self._closing.is_set():
                 return  # the other process, or the next one, does it
             if self.recorded != self._published:
@@ -298,6 +302,7 @@ class AuditLog:
     def _serve(self, sequencer: Sequencer) -> None:
         driver = Driver(sequencer, self._report)
         self._sequencer, self._driver = sequencer, driver
+        self._tried.set()
         _remove_old_statuses(self.directory.processes)
         try:
             while True:
@@ -345,6 +350,7 @@ class AuditLog:
         self._thread = self._driver = None
         self._start_lock = threading.RLock()
         self._closing = threading.Event()
+        self._tried = threading.Event()
         for part in (self._checkpoints, self._deferred):
             if part is not None:
                 part.forked()

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import selectors
 import stat
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,7 +32,8 @@ class Doorbell:
     """The sequencer's end. Where there are no named pipes it is woken by its own process only."""
 
     def __init__(self, directory: Directory) -> None:
-        self._event = threading.Event()
+        # Not an event: its lock cannot be entered twice, and a signal handler may ring while its thread rings.
+        self._rung: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._descriptor = -1
         self._selector: selectors.BaseSelector | None = None
         with contextlib.suppress(OSError):
@@ -63,8 +64,8 @@ class Doorbell:
             Whether somebody has asked for an answer.
         """
         if self._selector is None:
-            self._event.wait(timeout)
-            self._event.clear()
+            with contextlib.suppress(queue.Empty):
+                self._rung.get(timeout=timeout)
             return False
         asked = False
         if self._selector.select(timeout):
@@ -74,8 +75,10 @@ class Doorbell:
 
     def ring(self, directory: Directory) -> None:
         """Wake whoever waits in this process."""
-        self._event.set()
-        ring(directory, WAKE)
+        if self._selector is None:
+            self._rung.put(None)
+        else:
+            ring(directory, WAKE)
 
     def close(self) -> None:
         """Let go of it."""

@@ -74,6 +74,11 @@ def gather(directory: Directory) -> dict[str, Any]:
                 "they are recorded and marked"
             )
     attention += [f"{lost} records could not be written and are lost"] if lost else []
+    if unsynced := sum(int(process.get("unsynced", 0)) for process in processes):
+        attention.append(
+            f"{unsynced} records were not under a signed checkpoint yet when span.end() returned, though "
+            "AUDITSPAN_MODE is synced; they were recorded, and are signed as soon as somebody signs"
+        )
     attention += [f"process {p['pid']}: {p['problem']}" for p in processes if p.get("problem")]
     if delivery.error and delivery.since:
         attention.append(f"delivery stands still since {_ago(delivery.since)}: {delivery.error}")
@@ -89,6 +94,7 @@ def gather(directory: Directory) -> dict[str, Any]:
         "processes": processes,
         "faults": faults,
         "lost": lost,
+        "unsynced": unsynced,
         "attention": attention,
     }
 
