@@ -61,9 +61,13 @@ MAY_IMPORT = {
     "auditspan_seal.driver": (
         "auditspan_seal.errors", "auditspan_seal.log", "auditspan_seal.ship", "auditspan_seal.witness",
     ),
+    "auditspan_seal.modes": (),
+    "auditspan_seal.synced": ("auditspan_seal.formats", "auditspan_seal.log"),
+    "auditspan_seal.deferred": (),
     "auditspan_seal.service": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.recording", "auditspan_seal.log",
-        "auditspan_seal.driver", "auditspan_seal.guard",
+        "auditspan_seal.driver", "auditspan_seal.guard", "auditspan_seal.modes", "auditspan_seal.synced",
+        "auditspan_seal.deferred",
     ),
     "auditspan_seal.processor": ("auditspan_seal.service",),
     "auditspan_seal.verify": (

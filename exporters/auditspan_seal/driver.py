@@ -12,11 +12,13 @@ from collections.abc import Callable
 
 from auditspan_seal import ship
 from auditspan_seal.errors import AuditspanError
+from auditspan_seal.log.doorbell import Doorbell, answer
 from auditspan_seal.log.sequencer import Sequencer
 
 HEARTBEAT = 600.0  # seconds, if AUDITSPAN_HEARTBEAT does not say otherwise
 DRAIN = 5.0  # seconds that closing waits for the network; what is left is done by the next process
 DRAIN_WHEN_AWAY = 0.5  # the same, when the last attempt has failed
+CLOCK_JUMP = 5.0  # seconds that the clock of the machine may be set in one step before the log says the time anew
 
 Report = Callable[[str, "str | None"], None]
 """Is told what is wrong, for people: with what, and how; None: nothing any more."""
@@ -38,6 +40,26 @@ class Driver:
         self._next = time.monotonic() + (0.0 if sequencer.open else self._interval)
         self._shipping = _Shipping(sequencer, report)
         self._places = _Places(sequencer, report)
+        self._bell = Doorbell(sequencer.directory)
+        self._answering = self._unanswered = False
+        self._offset = _offset()
+
+    def wake(self) -> None:
+        """End the waiting in :meth:`wait`. To be called from any thread of this process."""
+        self._bell.ring(self._sequencer.directory)
+
+    def forked(self) -> None:
+        """Let go of what belongs to the parent process: called in the child after a fork."""
+        self._bell.close()
+
+    def wait(self, timeout: float) -> None:
+        """Wait until there may be something to do: this process or another one rings.
+
+        Args:
+            timeout: seconds at most.
+        """
+        if self._bell.wait(timeout):
+            self._answering = self._unanswered = True
 
     def step(self) -> int | None:
         """Put one batch of what is recorded into the log; never raises.
@@ -49,6 +71,12 @@ class Driver:
             before = self._sequencer.size
             added = self._sequencer.integrate()
             self._change_key()
+            if self._unanswered or (self._answering and self._sequencer.size != before):
+                answer(self._sequencer.directory, self._sequencer.positions)
+                self._unanswered = False
+            if self._sequencer.open and abs(_offset() - self._offset) > CLOCK_JUMP:
+                self._next = 0.0  # the clock has jumped: what it said in the last heartbeat says nothing any more
+            self._offset = _offset()
             if self._interval and time.monotonic() >= self._next:
                 self._next = time.monotonic() + self._interval
                 self._sequencer.promise(int(self._interval))
@@ -91,6 +119,7 @@ class Driver:
                 worker.end()
             for worker in (self._shipping, self._places):
                 worker.drain(timeout)
+            self._bell.close()
             self._sequencer.close()
 
 
@@ -223,6 +252,11 @@ class _Places(_Worker):
     def stop(self) -> None:
         with contextlib.suppress(Exception):
             self._publisher.close()
+
+
+def _offset() -> float:
+    """Return by how much the clock of the machine is ahead of one that nobody sets."""
+    return time.time() - time.monotonic()
 
 
 def _heartbeat(report: Report) -> float:

@@ -427,8 +427,8 @@ def test_what_could_not_be_recorded_is_told_as_soon_as_it_can_be(
         for item in block.statements
         if (fields := statements.decode(item))["type"] == "gap"
     ]
-    assert (gap["records"], gap["number"], gap["reason"]) == (3, 2, "OSError")
-    assert gap["attributes"]["audit.message"] == "3 records could not be written: OSError"
+    assert (gap["records"], gap["number"], gap["reason"]) == (3, 2, "No space left on device")
+    assert gap["attributes"]["audit.message"] == "3 records could not be written: No space left on device"
     report = verify_directory(log.directory)
     assert [finding.code for finding in report.findings] == [Code.GAP_ENTRY]
 

@@ -32,12 +32,14 @@ class Block:
         statements: the statements of the batch, in order.
         private: the private part of each; empty where there is none.
         after: the place after it.
+        begin: byte offset in its file at which it begins.
     """
 
     batch: Batch
     statements: list[bytes]
     private: list[bytes]
     after: Cursor
+    begin: int = 0
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def _blocks_of(path: Path, offset: int) -> Iterator[Block | Tail]:
                     statements.append(statement)
                     private.append(beside)
                 elif line.startswith(CHECKPOINT):
-                    yield Block(Batch.parse(line[:-1]), statements, private, Cursor(path.name, offset))
+                    yield Block(Batch.parse(line[:-1]), statements, private, Cursor(path.name, offset), begin)
                     statements, private, begin = [], [], offset
                 else:
                     # A damaged line: it stands in the place of an entry, and as such it will be found.

@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
                 continue
             if options.once and (driver.delivered or time.monotonic() >= deadline):
                 break
-            stopping.wait(_POLL)
+            driver.wait(_POLL)
     finally:
         driver.close(max(0.0, deadline - time.monotonic()) if options.once else None)
     delivered = driver.delivered

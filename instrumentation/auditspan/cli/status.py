@@ -68,6 +68,11 @@ def gather(directory: Directory) -> dict[str, Any]:
                 "they are recorded and marked"
             )
     attention += [f"{lost} records could not be written and are lost"] if lost else []
+    if unsynced := sum(int(process.get("unsynced", 0)) for process in processes):
+        attention.append(
+            f"{unsynced} records were not under a signed checkpoint yet when span.end() returned, though "
+            "AUDITSPAN_MODE is synced; they were recorded, and are signed as soon as somebody signs"
+        )
     attention += [f"process {p['pid']}: {p['problem']}" for p in processes if p.get("problem")]
     attention += _behind(directory, standing, any(process["alive"] for process in processes))
     attention += [
@@ -91,6 +96,7 @@ def gather(directory: Directory) -> dict[str, Any]:
         "processes": processes,
         "faults": faults,
         "lost": lost,
+        "unsynced": unsynced,
         "attention": attention,
     }
 
