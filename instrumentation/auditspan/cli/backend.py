@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 from rich.markup import escape
 
 from auditspan.cli import common
-from auditspan_seal.errors import DirectoryError, SourceError
+from auditspan.cli.arrival import describe
+from auditspan_seal.errors import AuditspanError, DirectoryError, SourceError
+from auditspan_seal.log.attempt import Attempt
 from auditspan_seal.log.receipt import Open
 
 _ALTERED = 1
@@ -112,15 +115,23 @@ def run(options: argparse.Namespace) -> int:
         arrival=2 * max(0.0, options.wait),
         retention=retention_of(options),
     )
+    url = url_of(options)
+    problem: str | None = None
     try:
-        outcome = reconcile(
-            url_of(options), directory, lambda: Collector(directory.origin), settings, common.progress
-        )  # fmt: skip
+        outcome = reconcile(url, directory, lambda: Collector(directory.origin), settings, common.progress)
+        problem = outcome.problem
     except OSError as error:
         raise DirectoryError(
             f"The receipt in {directory.path} could not be written: {error.strerror}.",
             "Run the command as the user who owns the directory, and see that its disk is not full.",
         ) from error
+    except AuditspanError as error:
+        problem = str(error)
+        raise
+    finally:
+        if not options.dry_run:
+            with contextlib.suppress(OSError):
+                Attempt.ended(directory, problem)
     code = _ALTERED if outcome.altered else 0 if outcome.complete else _INCOMPLETE
     if options.json:
         common.print_json(as_json(outcome))
@@ -156,13 +167,6 @@ def as_json(outcome: Any) -> dict[str, Any]:
 
 def _range(item: Open) -> dict[str, Any]:
     return {"kind": item.kind, "first": item.first, "last": item.last, "state": item.state, "why": item.why}
-
-
-def describe(item: Open) -> str:
-    """Say of a range what it is, for people."""
-    if item.kind == "checkpoint":
-        return f"checkpoint of tree size {item.last + 1}"
-    return f"entry {item.first}" if item.first == item.last else f"entries {item.first} to {item.last}"
 
 
 def _show(outcome: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from rich.markup import escape
 
-from auditspan.cli import common
+from auditspan.cli import arrival, common
 from auditspan_seal.log import reader, segment
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.ship import Delivery
@@ -77,6 +77,7 @@ def gather(directory: Directory) -> dict[str, Any]:
     attention += [f"process {p['pid']}: {p['problem']}" for p in processes if p.get("problem")]
     if delivery.error and delivery.since:
         attention.append(f"delivery stands still since {_ago(delivery.since)}: {delivery.error}")
+    attention += arrival.attention(directory, _ago)
     return {
         "directory": str(directory.path),
         "origin": directory.origin,
@@ -86,6 +87,7 @@ def gather(directory: Directory) -> dict[str, Any]:
         "delivered": delivery.size,
         "delivery_error": delivery.error,
         "delivery_failing_since": delivery.since,
+        **arrival.gather(directory, delivery.size),
         "processes": processes,
         "faults": faults,
         "lost": lost,
@@ -118,7 +120,13 @@ def _alive(pid: int) -> bool:
 
 def _ago(moment: float) -> str:
     seconds = max(0, int(time.time() - moment))
-    return f"{seconds} s ago" if seconds < 120 else f"{seconds // 60} min ago"
+    return (
+        f"{seconds} s ago"
+        if seconds < 120
+        else f"{seconds // 60} min ago"
+        if seconds < 7200
+        else f"{seconds // 3600} h ago"
+    )
 
 
 def _show(state: dict[str, Any]) -> None:
@@ -136,6 +144,8 @@ def _show(state: dict[str, Any]) -> None:
             else "  (no OTEL_EXPORTER_OTLP_ENDPOINT was set: nothing is sent)"
         )
     )
+    for line in arrival.lines(state, _ago):
+        console.print(escape(line))
     for process in alive:
         plugins = ", ".join(process.get("plugins", {})) or "none"
         console.print(
