@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from auditspan_seal import ship
 from auditspan_seal.errors import AuditspanError
+from auditspan_seal.log.budget import Keeper
 from auditspan_seal.log.sequencer import Sequencer
 
 HEARTBEAT = 600.0  # seconds, if AUDITSPAN_HEARTBEAT does not say otherwise
@@ -38,6 +39,7 @@ class Driver:
         self._next = time.monotonic() + (0.0 if sequencer.open else self._interval)
         self._shipping = _Shipping(sequencer, report)
         self._places = _Places(sequencer, report)
+        self._keeper = Keeper(sequencer.directory, report)
 
     def step(self) -> int | None:
         """Put one batch of what is recorded into the log; never raises.
@@ -45,6 +47,7 @@ class Driver:
         Returns:
             how many entries were added; None: it could not be done, which is reported, and is to be tried again.
         """
+        self._keeper.step()
         try:
             before = self._sequencer.size
             added = self._sequencer.integrate()

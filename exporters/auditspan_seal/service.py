@@ -102,6 +102,8 @@ class AuditLog:
             self.lost += 1
             self._untold.append(type(error.__cause__ or error).__name__)
             self._report("recording", f"a record was lost: {error}")
+            if self._thread is None:
+                self._start()  # what stands in the way may be for this process to mend: it may be the one that signs
             return
         if self._untold:
             self._tell_of_lost()

@@ -17,7 +17,7 @@ from auditspan.devstack import Stack
 from auditspan_seal import spans
 from auditspan_seal.formats.merkle import leaf_hash
 from auditspan_seal.keys import read_verifier_key
-from auditspan_seal.log import reader
+from auditspan_seal.log import reader, sequencer
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.log.receipt import Receipt
 from auditspan_seal.reconcile.held import checkpoint_id, entry_id
@@ -224,3 +224,51 @@ def test_all_that_was_delivered_comes_back_into_an_empty_elasticsearch(
     assert (state["state"], state["resent"]) == ("complete", len(expected(directory)))
     assert held(there(api, directory)) == expected(directory)
     assert verified(stack, directory) is Verdict.PASSED
+
+
+def test_a_pruned_log_goes_on_is_delivered_and_verified_in_elasticsearch(
+    delivering: None,
+    stack: Stack,
+    make_records: Make,
+    api: Api,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sequencer, "ROLL_SIZE", 20_000)
+    for _ in range(4):
+        directory = make_records(30)
+    everything = expected(directory)
+    assert main(["prune", str(directory.path), "--older-than", "0"]) == 3  # delivered, but nobody has looked
+    reconciled(capsys, directory, wait=30)
+    assert main(["prune", str(directory.path), "--older-than", "0"]) == 0
+    assert len(reader.files(directory.log)) == 1
+    # Also if the cursor of delivery is lost: what is gone was delivered, and the rest is refused as a repeat.
+    directory.delivery.unlink()
+    make_records(5)
+    everything |= expected(directory)
+    state = reconciled(capsys, directory, wait=30)
+    assert (state["state"], state["resent"]) == ("complete", 0)
+    documents = there(api, directory)
+    assert sorted(hit["_id"] for hit in documents) == sorted(everything)
+    assert held(documents) == everything
+    assert verified(stack, directory) is Verdict.PASSED
+    # The next one is incremental again, and a loss in what is still here is mended.
+    api.remove([hit for hit in documents if hit["_id"] in list(expected(directory))[:2]])
+    assert reconciled(capsys, directory)["resent"] == 2
+    assert held(there(api, directory)) == everything
+
+
+def test_what_is_past_the_retention_of_elasticsearch_is_not_missing(
+    delivering: None, make_records: Make, api: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_records(10)
+    directory = make_records(10)
+    reconciled(capsys, directory, wait=30)
+    api.remove([hit for hit in there(api, directory) if hit["_source"]["attributes"].get(spans.INDEX, 99) < 5])
+    state = reconciled(capsys, directory, "--retention", "0.000001", wait=0)
+    assert (state["state"], state["resent"], state["open"]) == ("complete", 0, [])
+    assert state["expired"] >= 5
+    state = reconciled(capsys, directory, "--retention", "0.000001", wait=0)
+    assert state["expired"] >= 5  # it is remembered
+    state = reconciled(capsys, directory, "--full")
+    assert (state["resent"], state["expired"]) == (5, 0)

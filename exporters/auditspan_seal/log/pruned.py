@@ -104,6 +104,11 @@ class Candidate:
     changed: float
     kept: str = ""
 
+    @property
+    def age(self) -> float:
+        """Seconds since something was added; 0 if the clock was set back."""
+        return max(0.0, time.time() - self.changed)
+
 
 def candidates(directory: Directory, older: float) -> list[Candidate]:
     """Return the log files, oldest first, each with why it must stay. From the first that must, all must.
@@ -126,9 +131,7 @@ def candidates(directory: Directory, older: float) -> list[Candidate]:
         except FileNotFoundError:
             continue
         end = reader.first_of(following) if following is not None else None
-        found.append(
-            Candidate(path, reader.first_of(name), end, status.st_blocks * 512, status.st_mtime)
-        )  # fmt: skip
+        found.append(Candidate(path, reader.first_of(name), end, status.st_blocks * 512, status.st_mtime))
     kept = ""
     checked = []
     for item in found:
@@ -153,7 +156,7 @@ def _why_kept(item: Candidate, receipt: Receipt | None, witnessed: int | None, o
         return (
             f"the witnesses have cosigned {witnessed} entries only; what comes after is needed to prove growth to them"
         )
-    if time.time() - item.changed < older:
+    if item.age < older:
         return f"it was written to within the last {older / 86400:g} days"
     return ""
 

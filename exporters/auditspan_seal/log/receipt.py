@@ -63,7 +63,6 @@ class Receipt:
         place: which Elasticsearch: its URL without a password.
         cluster: name and ID of the cluster, as far as it may be known.
         time: when, in seconds since the epoch.
-        attempts: how often what is open was sent again.
     """
 
     origin: str
@@ -78,7 +77,6 @@ class Receipt:
     place: str = ""
     cluster: str = ""
     time: float = 0.0
-    attempts: int = 0
 
     @property
     def missing(self) -> int:
@@ -117,7 +115,7 @@ class Receipt:
         fields.pop("root")
         fields["open"] = tuple(Open(**item) for item in fields["open"])
         receipt = cls(**fields)
-        numbers = (receipt.size, receipt.seen, receipt.begin, receipt.documents, receipt.checkpoints, receipt.attempts)
+        numbers = (receipt.size, receipt.seen, receipt.begin, receipt.documents, receipt.checkpoints)
         if not all(type(number) is int and 0 <= number <= MAX_SIZE for number in numbers):
             raise ValueError
         if not all(type(item.first) is int and type(item.last) is int for item in receipt.open):

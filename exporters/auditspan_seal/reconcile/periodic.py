@@ -11,8 +11,9 @@ from dataclasses import replace
 from auditspan_seal.errors import AuditspanError
 from auditspan_seal.log.attempt import Attempt
 from auditspan_seal.log.directory import Directory
+from auditspan_seal.reconcile.outcome import Outcome, Settings
 from auditspan_seal.reconcile.resend import Collector
-from auditspan_seal.reconcile.run import Outcome, Settings, reconcile
+from auditspan_seal.reconcile.run import reconcile
 
 MAX_ROUNDS = 64  # rounds between two attempts to send the same again
 _JOIN = 2.0  # seconds
@@ -57,7 +58,7 @@ class Periodic:
 
     def round(self) -> Outcome | None:
         """Reconcile once; never raises. Returns None if it could not be done, which is reported."""
-        settings = replace(self._settings, resend=self._pause <= 0)
+        settings = replace(self._settings, resend_open=self._pause <= 0)
         try:
             outcome = reconcile(self._url, self._directory, lambda: Collector(self._directory.origin), settings)
         except AuditspanError as error:

@@ -9,9 +9,10 @@ a deleted document whose place in the count was taken by another one is found by
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from auditspan_seal.errors import AuditspanError, FormatError
@@ -33,83 +34,15 @@ from auditspan_seal.reconcile.compare import (
 )
 from auditspan_seal.reconcile.explain import explain
 from auditspan_seal.reconcile.held import Held
+from auditspan_seal.reconcile.outcome import Outcome, Settings
 from auditspan_seal.reconcile.resend import Resend
 from auditspan_seal.ship import Delivery
 from auditspan_seal.verify.elasticsearch import connect, without_password
 from auditspan_seal.verify.progress import Progress
 
-WAIT = 15.0  # seconds for documents that are on their way
-ARRIVAL = 30.0  # seconds for what was sent again; the Collector's queue is emptied every half second
 PORTION = 10_000  # differences that are dealt with at once: their statements are in memory
 _SAVE_EVERY = 50  # windows
 _PAUSE = 1.0  # seconds between two looks
-
-
-@dataclass
-class Outcome:
-    """What a reconciliation came to.
-
-    Attributes:
-        receipt: the receipt, as it was written (with `dry_run`: as it would have been).
-        sequenced: tree size of the log.
-        delivered: how many entries the Collector has accepted; no more can be expected.
-        delivery_error: why it is no more at present.
-        begin: index from which on it was compared.
-        counted: entries and checkpoints that were compared by counting.
-        hashed: documents that were read back and hashed.
-        returned: what was missing, was sent again, and is there now.
-        resent: how many entries and checkpoints were sent again.
-        problem: why nothing could be sent again, in words.
-        dry_run: nothing was sent, and no receipt was written.
-    """
-
-    receipt: Receipt
-    sequenced: int = 0
-    delivered: int = 0
-    delivery_error: str | None = None
-    begin: int = 0
-    counted: int = 0
-    hashed: int = 0
-    returned: list[Open] = field(default_factory=list)
-    resent: int = 0
-    problem: str | None = None
-    dry_run: bool = False
-
-    @property
-    def pending(self) -> int:
-        """Entries of the log that the Collector has not accepted yet."""
-        return max(0, self.sequenced - self.delivered)
-
-    @property
-    def altered(self) -> bool:
-        """Whether there are documents that sending again does not mend."""
-        return any(item.state == ALTERED for item in self.receipt.open)
-
-    @property
-    def complete(self) -> bool:
-        """Whether Elasticsearch holds everything that is in the log."""
-        return not self.receipt.open and not self.pending
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to reconcile.
-
-    Attributes:
-        full: read everything back, also what was seen before.
-        dry_run: compare only.
-        wait: seconds for documents that are on their way.
-        arrival: seconds for what was sent again.
-        retention: seconds after which Elasticsearch may have removed documents; None: it keeps all.
-        resend: whether to send what is missing.
-    """
-
-    full: bool = False
-    dry_run: bool = False
-    wait: float = WAIT
-    arrival: float = ARRIVAL
-    retention: float | None = None
-    resend: bool = True
 
 
 def reconcile(
@@ -163,6 +96,9 @@ class _Run:
         self._resend: Resend | None = None
         self._left: list[Difference] = []
         self._before = Receipt.load(directory)
+        self._known_open: dict[str, list[Open]] = {}
+        for item in sorted(self._before.open if self._before is not None else (), key=lambda item: item.first):
+            self._known_open.setdefault(item.kind, []).append(item)
         self._receipt = Receipt(directory.origin, place=place, cluster=_cluster(client))
         self._outcome = Outcome(self._receipt, dry_run=settings.dry_run)
 
@@ -255,12 +191,16 @@ class _Run:
         differences = self._without_expired(differences)
         if last and any(item.state == MISSING for item in differences):
             differences = self._wait(differences, self._settings.wait, "waiting in case they are on their way")
-        missing = [item for item in differences if item.state == MISSING]
-        if missing and self._settings.resend and not self._settings.dry_run and self._outcome.problem is None:
+        differences = [self._as_known(item) for item in differences]
+        missing = [
+            item for item in differences if item.state != ALTERED and (self._settings.resend_open or not item.why)
+        ]
+        if missing and not self._settings.dry_run and self._outcome.problem is None:
             self._tell(f"{len(missing)} documents are missing in Elasticsearch: sending them again")
             why = self._send(missing)
+            differences = [item if item.state == ALTERED else item.with_state(MISSING) for item in differences]
             left = self._wait(differences, self._settings.arrival, "waiting for what was sent again")
-            ids = {item.document_id for item in left if item.state == MISSING}
+            ids = {item.document_id for item in left}
             self._outcome.returned += ranges(item for item in missing if item.document_id not in ids)
             del self._outcome.returned[MAX_OPEN:]
             differences = [
@@ -270,6 +210,14 @@ class _Run:
             explained = {item.document_id: item for item in explain(self._held, self._client, unexplained)}
             differences = [explained.get(item.document_id, item) for item in differences]
         self._left += differences
+
+    def _as_known(self, item: Difference) -> Difference:
+        """Return what is missing with what the last receipt says of it: it may not be sent and explained this time."""
+        known = self._known_open.get("checkpoint" if item.offset is None else "entry", [])
+        at = bisect_right(known, item.index, key=lambda other: other.first) - 1
+        if item.state != MISSING or at < 0 or known[at].last < item.index or known[at].state == ALTERED:
+            return item
+        return item.with_state(known[at].state, known[at].why)
 
     def _without_expired(self, differences: list[Difference]) -> list[Difference]:
         retention = self._settings.retention
@@ -349,7 +297,6 @@ class _Run:
             found = [item for item in found[:MAX_OPEN] if item.first < seen]
         size = min((item.block.batch.first for item in self._left), default=seen)
         note = self._note_of(size)
-        attempts = self._before.attempts if self._before is not None and found else 0
         self._outcome.receipt = replace(
             self._receipt,
             seen=seen,
@@ -357,7 +304,6 @@ class _Run:
             note=note,
             open=tuple(found),
             time=time.time(),
-            attempts=attempts + (self._outcome.resent > 0) if found else 0,
         )
 
     def _note_of(self, size: int) -> str:

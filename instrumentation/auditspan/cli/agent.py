@@ -101,8 +101,8 @@ def _reconciling(options: argparse.Namespace) -> Periodic | None:
         return None
     if not options.reconcile > 0:
         raise SourceError("--reconcile must be more than 0 seconds.", "Leave it out to compare by hand.")
-    from auditspan_seal.reconcile.periodic import Periodic  # only where it is asked for
-    from auditspan_seal.reconcile.run import ARRIVAL, WAIT, Settings
+    from auditspan_seal.reconcile.outcome import ARRIVAL, WAIT, Settings  # only where it is asked for
+    from auditspan_seal.reconcile.periodic import Periodic
 
     every = float(options.reconcile)
     # What is on its way is there at the next round: a round need not wait for it longer than that.

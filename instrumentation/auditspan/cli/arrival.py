@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from auditspan_seal.log.attempt import Attempt
+from auditspan_seal.log.budget import Over
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.log.pruned import Pruned
 from auditspan_seal.log.receipt import Open, Receipt
@@ -21,6 +22,7 @@ def gather(directory: Directory, delivered: int) -> dict[str, Any]:
         delivered: how many entries the Collector has accepted.
     """
     receipt, attempt, pruned = Receipt.load(directory), Attempt.load(directory), Pruned.load(directory)
+    over = Over.load(directory)
     return {
         "receipt": None
         if receipt is None
@@ -39,6 +41,7 @@ def gather(directory: Directory, delivered: int) -> dict[str, Any]:
         },
         "reconciliation_error": attempt.error if attempt is not None else None,
         "reconciliation_failing_since": attempt.since if attempt is not None else None,
+        "over_budget": None if over is None else {"used": over.used, "budget": over.budget, "refusing": over.refuse},
         "pruned": None if pruned is None else {"size": pruned.size, "files": pruned.files, "time": pruned.time},
     }
 
@@ -50,7 +53,9 @@ def attention(directory: Directory, ago: Any) -> Iterator[str]:
         directory: the log directory.
         ago: says of a moment how long ago it was.
     """
-    receipt, attempt = Receipt.load(directory), Attempt.load(directory)
+    over, receipt, attempt = Over.load(directory), Receipt.load(directory), Attempt.load(directory)
+    if over is not None:
+        yield f"since {ago(over.since)} {over}"
     if receipt is not None:
         for item in receipt.open[:5]:
             why = f": {item.why}" if item.why else ""

@@ -104,8 +104,9 @@ def retention_of(options: argparse.Namespace) -> float | None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command ``reconcile``."""
+    from auditspan_seal.reconcile.outcome import Settings
     from auditspan_seal.reconcile.resend import Collector
-    from auditspan_seal.reconcile.run import Settings, reconcile
+    from auditspan_seal.reconcile.run import reconcile
 
     directory = common.directory_of(options)
     settings = Settings(
