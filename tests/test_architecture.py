@@ -74,6 +74,10 @@ MAY_IMPORT = {
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.keys", "auditspan_seal.log",
         "auditspan_seal.spans", "auditspan_seal.delivery", "auditspan_seal.witness.trusted",
     ),
+    "auditspan_seal.reconcile": (
+        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.log", "auditspan_seal.spans",
+        "auditspan_seal.ship", "auditspan_seal.verify",
+    ),
     "auditspan_seal.erase": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.log", "auditspan_seal.spans",
         "auditspan_seal.verify",

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from auditspan_seal import ship
 from auditspan_seal.errors import AuditspanError
+from auditspan_seal.log.budget import Keeper
 from auditspan_seal.log.doorbell import Doorbell, answer
 from auditspan_seal.log.sequencer import Sequencer
 
@@ -40,6 +41,7 @@ class Driver:
         self._next = time.monotonic() + (0.0 if sequencer.open else self._interval)
         self._shipping = _Shipping(sequencer, report)
         self._places = _Places(sequencer, report)
+        self._keeper = Keeper(sequencer.directory, report)
         self._bell = Doorbell(sequencer.directory)
         self._answering = self._unanswered = False
         self._offset = _offset()
@@ -67,6 +69,7 @@ class Driver:
         Returns:
             how many entries were added; None: it could not be done, which is reported, and is to be tried again.
         """
+        self._keeper.step()
         try:
             before = self._sequencer.size
             added = self._sequencer.integrate()

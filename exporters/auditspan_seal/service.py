@@ -132,6 +132,8 @@ class AuditLog:
             recorded = self._append(make)
         except Exception as error:
             self._lose(error)
+            if self._thread is None:
+                self._start()  # what stands in the way may be for this process to mend: it may be the one that signs
             return None
         self._full = False
         while self._writer.failed:

@@ -67,6 +67,12 @@ def files(folder: Path) -> list[str]:
         ) from None
 
 
+def first_of(name: str) -> int:
+    """Return the index of the first entry of a log file, which is its name; a name of ours has no other form."""
+    digits = name.removesuffix(SUFFIX)
+    return int(digits) if digits.isdecimal() else 2**63
+
+
 def blocks(folder: Path, start: Cursor | None = None) -> Iterator[Block | Tail]:
     """Read all batches from a place on; a :class:`Tail` where a file does not end with a checkpoint.
 

@@ -6,12 +6,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import replace
 
 from auditspan_seal.delivery import Delivery
 from auditspan_seal.errors import FormatError
 from auditspan_seal.formats.note import VerifierKey
 from auditspan_seal.log import reader, segment
 from auditspan_seal.log.directory import Directory
+from auditspan_seal.log.pruned import Pruned
 from auditspan_seal.verify import parallel
 from auditspan_seal.verify.account import Misfits
 from auditspan_seal.verify.core import Log, Trust, Verifier
@@ -172,7 +174,7 @@ def verify_directory(
     if journey.run is not None:
         journey.report(report)
         return report
-    report.findings += source.findings
+    report.findings = [_explained(directory, finding) for finding in report.findings] + source.findings
     _check_delivery(directory, source.size, report.findings)
     _check_segments(directory, source.positions, report.findings)
     report.order()
@@ -217,6 +219,21 @@ def _walk(directory: Directory, source: LogFiles, log: Log, misfits: Misfits, go
         progress.at(log.walk.account.records, done / whole)
     journey.reached(log, misfits, trust, last=True)
     log.walk.rest(buffer)
+
+
+def _explained(directory: Directory, finding: Finding) -> Finding:
+    """Say of a missing beginning whether it was pruned: then it is known what went, and where it still is."""
+    pruned = Pruned.load(directory)
+    if finding.code is not Code.PREFIX_MISSING or pruned is None:
+        return finding
+    if finding.index != pruned.size:
+        also = f" Only the indexes below {pruned.size} were pruned: somebody has removed more."
+        return replace(finding, message=finding.message + also)
+    return replace(
+        finding,
+        message=f"The indexes 0 to {pruned.size - 1} were pruned from this directory, after {pruned.place} was seen to "
+        "hold them: verify them there, with --elasticsearch. What is here is proven from there on.",
+    )
 
 
 def _tail(directory: Directory, tail: reader.Tail) -> Finding:

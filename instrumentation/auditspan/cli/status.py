@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from rich.markup import escape
 
-from auditspan.cli import common
+from auditspan.cli import arrival, common
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.standing import Standing, look
 
@@ -80,6 +80,7 @@ def gather(directory: Directory) -> dict[str, Any]:
         f"{item.reason}. They are in the log; reconciliation finds and sends them."
         for item in delivery.rejected
     ]
+    attention += arrival.attention(directory, _ago)
     return {
         "directory": str(directory.path),
         "origin": directory.origin,
@@ -93,6 +94,7 @@ def gather(directory: Directory) -> dict[str, Any]:
         "delivery_error": delivery.error,
         "delivery_failing_since": delivery.since,
         "rejected": sum(item.spans for item in delivery.rejected),
+        **arrival.gather(directory, delivery.size),
         "processes": processes,
         "faults": faults,
         "lost": lost,
@@ -189,6 +191,8 @@ def _show(state: dict[str, Any]) -> None:
             else "  (no OTEL_EXPORTER_OTLP_ENDPOINT was set: nothing is sent)"
         )
     )
+    for line in arrival.lines(state, _ago):
+        console.print(escape(line))
     for process in alive:
         plugins = ", ".join(process.get("plugins", {})) or "none"
         console.print(
