@@ -76,7 +76,7 @@ MAY_IMPORT = {
     ),
     "auditspan_seal.reconcile": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.log", "auditspan_seal.spans",
-        "auditspan_seal.ship", "auditspan_seal.verify",
+        "auditspan_seal.ship", "auditspan_seal.otlp", "auditspan_seal.delivery", "auditspan_seal.verify",
     ),
     "auditspan_seal.erase": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.log", "auditspan_seal.spans",

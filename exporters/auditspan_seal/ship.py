@@ -110,7 +110,7 @@ class Shipper:
         Returns:
             Whether all of it was accepted.
         """
-        return all(self._send(part) for part in _parts(items, self._request))
+        return all(self._send(part) for part in parts(items, self._request))
 
     def settled(self, first: int, end: int) -> None:
         """Forget that entries were rejected: they are known to have arrived.
@@ -145,13 +145,13 @@ class Shipper:
                 break  # a batch that is being written
             weight = _weight(block)
             if last is not None and size + weight > self._request:
-                yield _Shipment(list(_parts(pending, self._request)), last.after, last.batch.size)
+                yield _Shipment(list(parts(pending, self._request)), last.after, last.batch.size)
                 pending, size = [], 0
             pending += items_of(block)
             size += weight
             last = block
         if last is not None:
-            yield _Shipment(list(_parts(pending, self._request)), last.after, last.batch.size)
+            yield _Shipment(list(parts(pending, self._request)), last.after, last.batch.size)
 
     def _send(self, items: Sequence[Item]) -> bool:
         self._asked = time.monotonic()
@@ -267,7 +267,7 @@ def _weight(block: reader.Block) -> int:
     return sum(map(len, block.statements)) + sum(map(len, block.private)) + 64 * len(block.batch.leaves)
 
 
-def _parts(items: Sequence[Item], limit: int) -> Iterator[Sequence[Item]]:
+def parts(items: Sequence[Item], limit: int = _REQUEST) -> Iterator[Sequence[Item]]:
     """Divide items into requests of about so many bytes."""
     begin, size = 0, 0
     for position, item in enumerate(items):

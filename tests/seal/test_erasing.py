@@ -20,7 +20,8 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from auditspan.cli import erase as cli_erase
 from auditspan.cli import main
-from auditspan_seal import ship, spans
+from auditspan_seal import spans
+from auditspan_seal.delivery import Delivery
 from auditspan_seal.erase import disk
 from auditspan_seal.errors import DirectoryError
 from auditspan_seal.formats import statement as statements
@@ -271,7 +272,7 @@ def test_a_collector_that_is_away_is_said(directory: Directory, monkeypatch: pyt
 def test_what_was_delivered_is_not_called_erased_while_elasticsearch_still_has_it(
     directory: Directory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ship.Delivery(reader.Cursor("00000000000000000000.log", 0), 2).save(directory.delivery)
+    Delivery(reader.Cursor("00000000000000000000.log", 0), 2).save(directory.delivery)
     assert erase(directory, "--value", ADDRESS) == 3
     assert "give --elasticsearch" in capsys.readouterr().out
 

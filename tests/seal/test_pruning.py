@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from auditspan.cli import main
+from auditspan_seal.delivery import Delivery
 from auditspan_seal.errors import DirectoryError
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.keys import read_verifier_key
@@ -23,7 +24,6 @@ from auditspan_seal.log.budget import Keeper, Over
 from auditspan_seal.log.directory import Directory, open_directory
 from auditspan_seal.log.pruned import Pruned, candidates, prune
 from auditspan_seal.log.receipt import Open, Receipt
-from auditspan_seal.ship import Delivery
 from auditspan_seal.verify.directory import verify_directory
 from auditspan_seal.verify.report import Code, Verdict
 
