@@ -16,6 +16,7 @@ import logging
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -34,6 +35,9 @@ _LONGEST_PAUSE = 30.0  # seconds between attempts while the receiver is away or 
 _LONGEST_PAUSE_REFUSED = 300.0  # the same where somebody has to mend something first
 _REQUEST = 1024 * 1024  # bytes of statements in a request, about; its body has about three times as much
 _SMALLEST_REQUEST = 16 * 1024
+_GROWS_AFTER = 100  # requests that were accepted since one broke
+_BREAKS = 5  # times in a row that a large record breaks the connection before it is taken for too large
+_LARGE = 64 * 1024  # bytes of a statement
 
 endpoint = settings.endpoint
 
@@ -68,7 +72,11 @@ class Shipper:
         self._delivery = Delivery.load(directory.delivery)
         self._lock = threading.Lock()  # of the state: stop() is called from another thread
         self._stopped = False
-        self._request = _REQUEST
+        self._request = _REQUEST  # bytes of statements in a request at present
+        self._limit = _REQUEST  # the same, at most: less where a receiver has said that it was too large
+        self._accepted = 0  # requests since one broke
+        self._settled = 0  # items after the cursor that are accepted already
+        self._breaks: Counter[int] = Counter()  # entry that was sent alone → times that it broke the connection
         self._refused = False
         self._asked: float | None = None  # when a request was sent that is not answered yet
         self._not_before = 0.0  # the receiver asked not to be asked again before this moment
@@ -97,10 +105,9 @@ class Shipper:
         if time.monotonic() < self._not_before:
             return False
         for shipment in self._shipments():
-            for part in shipment.parts:
-                if self._stopped or not self._send(part):
-                    return False
-            if not self._moved(shipment.after, shipment.size):
+            # What was accepted of it last time, before something went wrong, is not sent again.
+            self._settled = self._send_from(shipment.items, self._settled)
+            if self._settled < len(shipment.items) or not self._moved(shipment.after, shipment.size):
                 return False
         return True
 
@@ -110,7 +117,7 @@ class Shipper:
         Returns:
             Whether all of it was accepted.
         """
-        return all(self._send(part) for part in parts(items, self._request))
+        return self._send_from(items, 0) == len(items)
 
     def settled(self, first: int, end: int) -> None:
         """Forget that entries were rejected: they are known to have arrived.
@@ -136,24 +143,45 @@ class Shipper:
     # -- what is sent ------------------------------------------------------------------------------------------
 
     def _shipments(self) -> Iterator[_Shipment]:
-        """Put small batches of the log into one request, and large ones into several."""
+        """Put small batches of the log together."""
         pending: list[Item] = []
         size = 0
         last: reader.Block | None = None
         for block in reader.blocks(self._directory.log, self._delivery.cursor):
             if not isinstance(block, reader.Block):
                 break  # a batch that is being written
-            weight = _weight(block)
-            if last is not None and size + weight > self._request:
-                yield _Shipment(list(parts(pending, self._request)), last.after, last.batch.size)
+            items = items_of(block)
+            weight = sum(map(_weight, items))
+            if last is not None and size + weight > _REQUEST:
+                yield _Shipment(pending, last.after, last.batch.size)
                 pending, size = [], 0
-            pending += items_of(block)
+            pending += items
             size += weight
             last = block
         if last is not None:
-            yield _Shipment(list(parts(pending, self._request)), last.after, last.batch.size)
+            yield _Shipment(pending, last.after, last.batch.size)
 
-    def _send(self, items: Sequence[Item]) -> bool:
+    def _send_from(self, items: Sequence[Item], start: int) -> int:
+        """Send items in requests of the present size; return up to where there is nothing more to do."""
+        while start < len(items) and not self._stopped:
+            end = self._end_of_request(items, start)
+            done = self._send(items[start:end])
+            if done:
+                start = end
+            elif done is not None:
+                break
+        return start
+
+    def _end_of_request(self, items: Sequence[Item], start: int) -> int:
+        size = 0
+        for end in range(start, len(items)):
+            size += _weight(items[end])
+            if end > start and size > self._request:
+                return end
+        return len(items)
+
+    def _send(self, items: Sequence[Item]) -> bool | None:
+        """Send one request; return whether it was accepted. None: it is to be sent again in parts."""
         self._asked = time.monotonic()
         # Our own requests are not part of the automation: HTTP instrumentations must leave them alone.
         token = otel_context.attach(otel_context.set_value(otel_context._SUPPRESS_INSTRUMENTATION_KEY, True))
@@ -165,10 +193,18 @@ class Shipper:
             otel_context.detach(token)
             self._asked = None
         self._refused = answer.kind is Kind.REFUSED
-        if answer.kind is Kind.TOO_LARGE:
-            return self._send_halves(items, answer)
         if answer.kind is Kind.ACCEPTED:
+            self._grow()
             self._reject(items, answer)
+            return True
+        if answer.kind is Kind.TOO_LARGE and len(items) > 1:
+            self._limit = self._request = max(1, sum(map(_weight, items)) // 2)
+            return None
+        if answer.kind is Kind.BROKEN:
+            self._request, self._accepted = max(_SMALLEST_REQUEST, self._request // 2), 0
+        if answer.kind is Kind.TOO_LARGE or (answer.kind is Kind.BROKEN and self._is_too_large(items)):
+            # Alone it is still too large: nothing that comes after it must wait for it for ever.
+            self._reject(items, Answer(Kind.ACCEPTED, rejected=1, reason=f"too large: {answer.problem}"))
             return True
         if answer.wait is not None:
             self._not_before = time.monotonic() + answer.wait
@@ -176,14 +212,23 @@ class Shipper:
             self._note(answer.problem or "the records were not accepted")
         return False
 
-    def _send_halves(self, items: Sequence[Item], answer: Answer) -> bool:
-        if len(items) == 1:
-            # Alone it is still too large: nothing that comes after it must wait for it for ever.
-            self._reject(items, Answer(Kind.ACCEPTED, rejected=1, reason=answer.problem or "too large"))
-            return True
-        self._request = max(_SMALLEST_REQUEST, self._request // 2)
-        middle = len(items) // 2
-        return self._send(items[:middle]) and not self._stopped and self._send(items[middle:])
+    def _grow(self) -> None:
+        """Go back to larger requests after small ones have got through for a while."""
+        self._accepted += 1
+        if self._request < self._limit and self._accepted >= _GROWS_AFTER:
+            self._request, self._accepted = min(self._limit, self._request * 2), 0
+
+    def _is_too_large(self, items: Sequence[Item]) -> bool:
+        """Tell whether it is a large record itself, and not the network, that breaks the connection again and again."""
+        item = items[0]
+        if len(items) > 1 or not isinstance(item, Entry) or len(item.statement) < _LARGE:
+            return False
+        self._breaks[item.place] += 1
+        if self._breaks[item.place] < _BREAKS:
+            return False
+        small = next(reader.batches(self._directory.log))
+        probe = self._sender.send(self._directory.origin, [Checkpoint(small.batch, time.time_ns())])
+        return probe.kind is Kind.ACCEPTED
 
     # -- what is remembered ------------------------------------------------------------------------------------
 
@@ -191,6 +236,8 @@ class Shipper:
         with self._lock:
             if self._delivery.error is not None:
                 logger.warning("auditspan: delivery goes on.")
+            self._settled = 0
+            self._breaks.clear()
             self._delivery = replace(self._delivery, cursor=after, size=size, since=None, error=None)
             return self._save()
 
@@ -234,9 +281,9 @@ class Shipper:
 
 @dataclass(frozen=True)
 class _Shipment:
-    """What is sent before the cursor moves: the parts, and where the cursor is then."""
+    """What is sent before the cursor moves, and where the cursor is then."""
 
-    parts: list[Sequence[Item]]
+    items: list[Item]
     after: reader.Cursor
     size: int
 
@@ -263,21 +310,11 @@ def backoff(failures: int, longest: float = _LONGEST_PAUSE) -> float:
     return float(seconds * random.uniform(0.8, 1.2))  # noqa: S311 - so that not all processes come at the same moment
 
 
-def _weight(block: reader.Block) -> int:
-    return sum(map(len, block.statements)) + sum(map(len, block.private)) + 64 * len(block.batch.leaves)
-
-
-def parts(items: Sequence[Item], limit: int = _REQUEST) -> Iterator[Sequence[Item]]:
-    """Divide items into requests of about so many bytes."""
-    begin, size = 0, 0
-    for position, item in enumerate(items):
-        weight = len(item.statement) + len(item.private) if isinstance(item, Entry) else 64 * len(item.batch.leaves)
-        if size and size + weight > 2 * limit:
-            yield items[begin:position]
-            begin, size = position, 0
-        size += weight
-    if begin < len(items):
-        yield items[begin:]
+def _weight(item: Item) -> int:
+    """Return about how many bytes of the log an item is of."""
+    if isinstance(item, Entry):
+        return len(item.statement) + len(item.private)
+    return 64 * len(item.batch.leaves)
 
 
 def _range(items: Sequence[Item]) -> tuple[int, int]:

@@ -7,6 +7,7 @@ import gzip
 import socket
 import ssl
 import struct
+import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -73,6 +74,7 @@ class Receiver:
         requests: all that came.
         accepted: those of them that were answered with success.
         reply: decides about the answer to a request.
+        limit: bytes; a larger request breaks the connection while it is sent.
     """
 
     def __init__(self) -> None:
@@ -81,6 +83,7 @@ class Receiver:
         self.reply: Callable[[Received], Reply] = lambda request: Reply()
         self.url = ""
         self.connections = 0
+        self.limit = sys.maxsize
         self._released = threading.Event()
 
     def then(self, *replies: Reply) -> None:
@@ -107,7 +110,11 @@ def receiving(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
             super().setup()
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
+            length = int(self.headers["content-length"])
+            if length > receiver.limit:
+                self.break_off()
+                return
+            body = self.rfile.read(length)
             decode = {"gzip": gzip.decompress, "deflate": zlib.decompress, "zstd": zstandard.decompress}
             body = decode.get(self.headers.get("content-encoding", ""), bytes)(body)
             headers = {name.lower(): text for name, text in self.headers.items()}
@@ -117,9 +124,7 @@ def receiving(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
             if reply.status == HANG.status:
                 receiver._released.wait(60)
             if reply.status <= 0:
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                self.connection.close()
-                self.close_connection = True
+                self.break_off()
                 return
             if 200 <= reply.status < 300:
                 receiver.accepted.append(request)
@@ -130,6 +135,11 @@ def receiving(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
                 self.send_header(name, text)
             self.end_headers()
             self.wfile.write(content)
+
+        def break_off(self) -> None:
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+            self.close_connection = True
 
         def log_message(self, *args: object) -> None:
             pass

@@ -235,6 +235,36 @@ def test_one_record_that_is_too_large_holds_up_no_other(
     assert "1 records of the entries 5 to 5 were not taken" in told(log)
 
 
+def test_what_breaks_the_connection_because_it_is_too_large_gets_through_in_parts(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    log = make_log(tmp_path / "log", 600, batch=600)
+    receiver.limit = 500_000
+    shipper = ship.Shipper(log, ship.make_sender())
+    for _ in range(6):
+        if shipper.ship():
+            break
+        assert "delivery stands still" in told(log)
+    assert (sorted(set(receiver.indexes)), state(log).rejected) == (list(range(601)), ())
+    assert told(log) == ""
+
+
+def test_one_record_that_breaks_the_connection_again_and_again_holds_up_no_other(
+    log: Directory, receiver: Receiver
+) -> None:
+    path = next(log.log.iterdir())
+    path.write_bytes(path.read_bytes().replace(b"updated test.row", b"x" * 100_000, 3))
+    receiver.limit = 100_000
+    shipper = ship.Shipper(log, ship.make_sender())
+    for _ in range(40):
+        if shipper.ship():
+            break
+    assert state(log).size == 21
+    assert sum(item.spans for item in state(log).rejected) == 3
+    assert sorted({*ALL} - {*receiver.indexes}) == [1, 2, 3]
+    assert "too large" in told(log)
+
+
 def test_large_batches_are_divided_before_they_are_sent(tmp_path: Path, receiver: Receiver) -> None:
     log = make_log(tmp_path / "large", 3000, batch=3000)
     shipper = ship.Shipper(log, ship.make_sender())

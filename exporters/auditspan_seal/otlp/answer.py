@@ -24,6 +24,7 @@ class Kind(enum.Enum):
     LATER = "later"  # the receiver is away or busy: again, soon
     REFUSED = "refused"  # somebody has to mend something: again, slowly
     TOO_LARGE = "too large"  # again, in parts
+    BROKEN = "broken"  # the connection broke on the way: as LATER, but it may have been too large (see http.py)
 
 
 @dataclass(frozen=True)

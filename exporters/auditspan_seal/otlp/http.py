@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import logging
 import os
+import ssl
 import zlib
 from collections.abc import Callable, Sequence
 from types import ModuleType
@@ -85,7 +86,7 @@ class HttpSender:
         try:
             status, headers, content = self._post(self._compress(request.body), encoding.CONTENT_TYPE)
         except Exception as error:
-            return Answer(Kind.LATER, f"{self._place} {_said(error)}"), None
+            return Answer(Kind.BROKEN if _broke(error) else Kind.LATER, f"{self._place} {_said(error)}"), None
         if 200 <= status < 300:
             rejected, reason = _partial(content, headers.get("content-type") or encoding.CONTENT_TYPE)
             if reason and not rejected:
@@ -167,6 +168,21 @@ def _compressor(name: str) -> Callable[[bytes], bytes]:
 
         return zstandard.ZstdCompressor(level=1).compress
     return lambda body: body
+
+
+def _broke(error: BaseException | None) -> bool:
+    """Tell whether a connection that was there has broken.
+
+    A receiver that finds a request too large answers and closes the connection while the rest is still being sent. Of
+    that answer nothing arrives over TLS, and not always otherwise.
+    """
+    for _ in range(10):
+        if isinstance(error, (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)):
+            return True  # also http.client.RemoteDisconnected
+        if error is None:
+            break
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _said(error: Exception) -> str:

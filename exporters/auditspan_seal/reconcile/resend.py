@@ -60,8 +60,7 @@ class Collector:
         """See :class:`Resend`."""
         *entries, last = ship.items_of(block)
         items = [entries[offset] for offset in sorted(offsets)] + ([last] if checkpoint else [])
-        for part in ship.parts(items):
-            self._send(part)
+        self._send(items)
 
     def _send(self, items: Sequence[Item]) -> None:
         # Our own requests are not part of the automation: HTTP instrumentations must leave them alone.
