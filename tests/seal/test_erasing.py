@@ -23,6 +23,7 @@ from auditspan.cli import main
 from auditspan_seal import spans
 from auditspan_seal.delivery import Delivery
 from auditspan_seal.erase import disk
+from auditspan_seal.erase.wanted import Wanted
 from auditspan_seal.errors import DirectoryError
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.guard import Careful
@@ -96,7 +97,7 @@ def test_a_process_that_never_has_nothing_waiting_is_no_obstacle(
         try:
             assert busy.stdout is not None
             assert busy.stdout.readline() == "busy\n"
-            found = disk.erase(open_directory(log_folder), disk.Wanted(ADDRESS), "r", "tester")
+            found = disk.erase(open_directory(log_folder), Wanted(ADDRESS), "r", "tester")
         finally:
             busy.kill()
     assert len(found) == 1
@@ -109,7 +110,7 @@ def test_a_sequencer_that_does_not_go_on_is_said(directory: Directory, monkeypat
     before = everywhere(directory.log)
     monkeypatch.setattr(disk, "WAIT", 0.3)
     with pytest.raises(DirectoryError, match="does not go on"):
-        disk.erase(directory, disk.Wanted(ADDRESS), "r", "tester")
+        disk.erase(directory, Wanted(ADDRESS), "r", "tester")
     assert everywhere(directory.log) == before, "nothing is overwritten before it is on record"
     stuck.close()
     assert erase(directory, "--value", ADDRESS) in (0, 2)
@@ -131,7 +132,7 @@ def test_two_who_erase_at_once_do_not_bring_back_each_others_values(
 
     monkeypatch.setattr(os, "pwrite", slow)
     first, second = (
-        threading.Thread(target=disk.erase, args=(directory, disk.Wanted(value), "r", "tester"), name=name)
+        threading.Thread(target=disk.erase, args=(directory, Wanted(value), "r", "tester"), name=name)
         for name, value in (("first", ADDRESS), ("second", "alice"))
     )
     first.start()

@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from auditspan.cli import main
 from auditspan_seal.erase import disk
+from auditspan_seal.erase.wanted import Wanted
 from auditspan_seal.formats import commitment
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.guard import WITHHELD
@@ -322,7 +323,7 @@ def test_what_waits_in_a_segment_is_found_too(log_folder: Path, monkeypatch: pyt
     directory = fill(log_folder, ADDRESS)
     assert ADDRESS.encode() in everywhere(directory.segments)
     monkeypatch.undo()
-    assert len(disk.erase(directory, disk.Wanted(ADDRESS), "r", "tester")) == 1
+    assert len(disk.erase(directory, Wanted(ADDRESS), "r", "tester")) == 1
     assert ADDRESS.encode() not in everywhere(log_folder)
 
 
