@@ -42,7 +42,7 @@ Row = tuple[str, str, str, str]
 def page() -> list[str]:
     """Measure, and return the paragraphs of the page."""
     rows: list[Row] = []
-    with _sink() as address:
+    with running_sink() as address:
         rows += _burst(address)
         rows += _paced(address)
         rows += _threads(address)
@@ -209,7 +209,7 @@ def _cpu(process: int) -> float:
 
 
 @contextlib.contextmanager
-def _sink() -> Iterator[str]:
+def running_sink() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "sink"
         source = Path(__file__).parent / "sink"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A process of the soak run: ends audit spans until it has ended so many or its input ends; never far ahead of delivery.
+"""A process of the soak run: ends audit spans until it has ended so many, or its input ends.
 
+It is never far ahead of delivery.
 ``python -m tests.benchmarks.soak_writer RECORDS AHEAD``
 """
 
