@@ -44,7 +44,7 @@ def page() -> list[str]:
     grown, most = said["peak"] - said["idle"], said["idle"]
     return [
         f"## {TITLE}",
-        f"{RECORDS:,} records of 20 attributes in one process while the Collector is away; then all of it is delivered by\n"
+        f"{RECORDS:,} records of 20 attributes in one process while the Collector is away; then all is delivered by\n"
         "`auditspan agent --once`.",
         "| what | measured | floor | goal |\n|---|---|---|---|\n"
         f"| memory of the process above idle ({most:.0f} MB), at its peak | {grown:.0f} MB | ≤ 64 MB | ≤ 32 MB |\n"
