@@ -55,6 +55,7 @@ def test_a_process_reports_what_it_recorded_and_how_far_the_log_is(instrumented:
     assert values["auditspan.entry.delivered"] == 0
     assert values["auditspan.entry.pending"] == 6, "nothing is sent"
     assert values["auditspan.entry.waiting"] == 0
+    assert values["auditspan.entry.rejected"] == values["auditspan.entry.reconciled"] == 0
     assert values["auditspan.delivery.age"] > 0.3
     assert values["auditspan.disk.usage"] > 10_000
     assert {point["attributes"]["audit.log.origin"] for found in points.values() for point in found} == {origin}

@@ -15,6 +15,7 @@ from auditspan_seal.delivery import Delivery
 from auditspan_seal.formats.batch import ENTRY, PRIVATE_MARK, Batch, Position
 from auditspan_seal.log import reader, segment
 from auditspan_seal.log.directory import Directory
+from auditspan_seal.log.receipt import Receipt
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Standing:
         size: tree size: entries that are in the log, signed.
         waiting: records that are in segments and not in the log yet.
         waiting_since: when the oldest of them ended, seconds since the epoch; None: there is none.
-        delivery: how far delivery is.
+        delivery: how far delivery is; what was rejected and has been seen to be there since is left out.
+        reconciled: entries that Elasticsearch was seen to hold, all below this index.
         pending_since: when the oldest entry that is not delivered was made, seconds since the epoch; None: there is
             none.
         disk: bytes that the directory takes.
@@ -35,6 +37,7 @@ class Standing:
     waiting: int = 0
     waiting_since: float | None = None
     delivery: Delivery = field(default_factory=Delivery)
+    reconciled: int = 0
     pending_since: float | None = None
     disk: int = 0
 
@@ -52,12 +55,14 @@ def look(directory: Directory) -> Standing:
         MalformedLog: the last checkpoint line is none.
     """
     # Delivery first: what is sequenced in between counts as pending, never less than nothing.
-    delivery = Delivery.load(directory.delivery)
+    receipt = Receipt.load(directory)
+    reconciled = receipt.size if receipt is not None else 0
+    delivery = Delivery.load(directory.delivery).without(0, reconciled)
     found = reader.newest(directory.log)
     size, positions = (found[0].size, found[0].segments) if found is not None else (0, {})
     waiting, waiting_since = _waiting(directory, positions)
     pending_since = _time_at(directory, delivery.cursor) if delivery.size < size else None
-    return Standing(size, waiting, waiting_since, delivery, pending_since, _disk(directory))
+    return Standing(size, waiting, waiting_since, delivery, reconciled, pending_since, _disk(directory))
 
 
 def newest(directory: Directory) -> Batch | None:

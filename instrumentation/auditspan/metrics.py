@@ -61,12 +61,18 @@ def _make() -> None:
     counters: Mapping[str, tuple[str, Callable[[Standing], float]]] = {
         "auditspan.entry.sequenced": ("Entries that are in the log, signed (tree size).", lambda at: at.size),
         "auditspan.entry.delivered": ("Entries that the Collector has accepted.", lambda at: at.delivery.size),
+        "auditspan.entry.reconciled": ("Entries that Elasticsearch was seen to hold.", lambda at: at.reconciled),
     }
     for name, (what, of_standing) in counters.items():
         meter.create_observable_counter(name, [_for_directories(of_standing)], "{entry}", what)
     gauges: Mapping[str, tuple[str, str, Callable[[Standing], float]]] = {
         "auditspan.entry.waiting": ("{record}", "Records that are not in the log yet.", lambda at: at.waiting),
         "auditspan.entry.pending": ("{entry}", "Entries in the log that are not delivered yet.", lambda at: at.pending),
+        "auditspan.entry.rejected": (
+            "{span}",
+            "Spans that were rejected and not seen to have arrived since.",
+            _rejected,
+        ),
         "auditspan.delivery.age": ("s", "Age of the oldest entry that is not delivered.", _age),
         "auditspan.disk.usage": ("By", "What the log directory takes.", lambda at: at.disk),
     }
@@ -80,6 +86,10 @@ def _recorded(log: AuditLog) -> int:
 
 def _lost(log: AuditLog) -> int:
     return log.lost
+
+
+def _rejected(standing: Standing) -> int:
+    return sum(item.spans for item in standing.delivery.rejected)
 
 
 def _age(standing: Standing) -> float:
