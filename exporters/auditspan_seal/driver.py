@@ -13,11 +13,13 @@ from collections.abc import Callable
 from auditspan_seal import ship
 from auditspan_seal.errors import AuditspanError
 from auditspan_seal.log.budget import Keeper
+from auditspan_seal.log.doorbell import Doorbell, answer
 from auditspan_seal.log.sequencer import Sequencer
 
 HEARTBEAT = 600.0  # seconds, if AUDITSPAN_HEARTBEAT does not say otherwise
 DRAIN = 5.0  # seconds that closing waits for the network; what is left is done by the next process
 DRAIN_WHEN_AWAY = 0.5  # the same, when the last attempt has failed
+CLOCK_JUMP = 5.0  # seconds that the clock of the machine may be set in one step before the log says the time anew
 
 Report = Callable[[str, "str | None"], None]
 """Is told what is wrong, for people: with what, and how; None: nothing any more."""
@@ -40,6 +42,26 @@ class Driver:
         self._shipping = _Shipping(sequencer, report)
         self._places = _Places(sequencer, report)
         self._keeper = Keeper(sequencer.directory, report)
+        self._bell = Doorbell(sequencer.directory)
+        self._answering = self._unanswered = False
+        self._offset = _offset()
+
+    def wake(self) -> None:
+        """End the waiting in :meth:`wait`. To be called from any thread of this process."""
+        self._bell.ring(self._sequencer.directory)
+
+    def forked(self) -> None:
+        """Let go of what belongs to the parent process: called in the child after a fork."""
+        self._bell.close()
+
+    def wait(self, timeout: float) -> None:
+        """Wait until there may be something to do: this process or another one rings.
+
+        Args:
+            timeout: seconds at most.
+        """
+        if self._bell.wait(timeout):
+            self._answering = self._unanswered = True
 
     def step(self) -> int | None:
         """Put one batch of what is recorded into the log; never raises.
@@ -52,6 +74,12 @@ class Driver:
             before = self._sequencer.size
             added = self._sequencer.integrate()
             self._change_key()
+            if self._unanswered or (self._answering and self._sequencer.size != before):
+                answer(self._sequencer.directory, self._sequencer.positions)
+                self._unanswered = False
+            if self._sequencer.open and abs(_offset() - self._offset) > CLOCK_JUMP:
+                self._next = 0.0  # the clock has jumped: what it said in the last heartbeat says nothing any more
+            self._offset = _offset()
             if self._interval and time.monotonic() >= self._next:
                 self._next = time.monotonic() + self._interval
                 self._sequencer.promise(int(self._interval))
@@ -94,6 +122,7 @@ class Driver:
                 worker.end()
             for worker in (self._shipping, self._places):
                 worker.drain(timeout)
+            self._bell.close()
             self._sequencer.close()
 
 
@@ -144,6 +173,10 @@ class _Worker:
         """Bring all there is; tell whether it worked."""
         raise NotImplementedError
 
+    def pause(self) -> float:
+        """Return the seconds to wait after a failure."""
+        return ship.backoff(self._failures)
+
     def _loop(self) -> None:
         while True:
             ending, size = self._ending.is_set(), self._sequencer.size
@@ -156,7 +189,7 @@ class _Worker:
             if done:
                 self._wake.wait()
             else:
-                self._ending.wait(ship.backoff(self._failures))
+                self._ending.wait(self.pause())
             self._wake.clear()
 
 
@@ -167,7 +200,7 @@ class _Shipping(_Worker):
         self._shipper: ship.Shipper | None = None
         try:
             if ship.endpoint() is not None:
-                self._shipper = ship.Shipper(sequencer.directory, ship.make_exporter())
+                self._shipper = ship.Shipper(sequencer.directory, ship.make_sender())
         except AuditspanError as error:
             report("delivery", str(error))
         except Exception as error:  # a setting that OpenTelemetry's exporter does not take
@@ -175,6 +208,8 @@ class _Shipping(_Worker):
         super().__init__(sequencer, report, "auditspan-ship", ship.endpoint() is not None)
         if self._shipper is None:
             self._thread = None
+        elif self._shipper.delivery.error is not None:
+            self._failures = 1  # it stood still in the process before this one
         self.start()
 
     def bring(self) -> bool:
@@ -186,6 +221,10 @@ class _Shipping(_Worker):
             return False
         self._report("delivery", None)
         return done
+
+    def pause(self) -> float:
+        assert self._shipper is not None
+        return self._shipper.pause(self._failures)
 
     def stop(self) -> None:
         if self._shipper is not None:
@@ -216,6 +255,11 @@ class _Places(_Worker):
     def stop(self) -> None:
         with contextlib.suppress(Exception):
             self._publisher.close()
+
+
+def _offset() -> float:
+    """Return by how much the clock of the machine is ahead of one that nobody sets."""
+    return time.time() - time.monotonic()
 
 
 def _heartbeat(report: Report) -> float:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import weakref
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,23 @@ from typing import Any
 import orjson
 from opentelemetry.sdk.trace import ReadableSpan
 
-from auditspan_seal import spans
+from auditspan_seal import modes as modes_
+from auditspan_seal.deferred import Deferred
 from auditspan_seal.driver import DRAIN, Driver
-from auditspan_seal.errors import AuditspanError
+from auditspan_seal.errors import AuditspanError, DirectoryError
 from auditspan_seal.formats import entry
 from auditspan_seal.guard import OPEN, Careful, Guard
 from auditspan_seal.log.directory import mode_of, open_directory
 from auditspan_seal.log.segment import SegmentWriter
 from auditspan_seal.log.sequencer import BATCH_SIZE, Sequencer
+from auditspan_seal.modes import Modes
+from auditspan_seal.recording import StatementMaker
+from auditspan_seal.synced import OWN_THREADS, Checkpoints, may_wait
 
 logger = logging.getLogger("auditspan")
 
 INTERVAL = 0.2  # seconds between batches at most
+RETRY = 0.05  # seconds between attempts to write a record, where AUDITSPAN_WHEN_FULL is block
 TAKEOVER = 0.5  # seconds between attempts to become the sequencer
 STATUS_KEPT = 7 * 24 * 3600.0  # seconds after which the status of a process is removed
 
@@ -41,43 +47,68 @@ class AuditLog:
         describe: returns what else this process has to say about itself (plugins, faults), JSON-like; it is shown
             by ``auditspan status``.
         guard: what is asked about privacy just before a record is sealed.
+        modes: what recording waits for; None: what the environment says.
 
     Raises:
         DirectoryError: the directory cannot be used.
     """
 
-    def __init__(self, path: Path, describe: Callable[[], Mapping[str, Any]] = dict, guard: Guard = OPEN) -> None:
+    def __init__(
+        self,
+        path: Path,
+        describe: Callable[[], Mapping[str, Any]] = dict,
+        guard: Guard = OPEN,
+        modes: Modes | None = None,
+    ) -> None:
+        self.modes = modes if modes is not None else Modes.of()
         self.directory = open_directory(path, create=True)
-        self._maker = spans.StatementMaker(
+        self._maker = StatementMaker(
             self.directory.origin, Careful(guard, lambda problem: self._report("privacy", problem))
         )
         self._describe = describe
         self._writer = SegmentWriter(self.directory.segments)
         self._pid = os.getpid()
         self._started = time.time()
-        self._wake = threading.Event()
         self._closing = threading.Event()
-        self._start_lock = threading.Lock()
+        self._start_lock = threading.RLock()  # a signal handler may record, too
         self._thread: threading.Thread | None = None
         self._sequencer: Sequencer | None = None  # while this process is the one that sequences
+        self._driver: Driver | None = None
+        self._tried = threading.Event()  # to become the one that sequences
         self._sequenced = 0
+        self._checkpoints: Checkpoints | None = None
+        self._deferred: Deferred | None = None
+        if self.modes.mode == modes_.SYNCED:
+            self._checkpoints = Checkpoints(self.directory, self.modes.max_wait, lambda: self._driver is not None)
+        elif self.modes.mode == modes_.DEFERRED:
+            self._deferred = Deferred(self._record_span)
         self.recorded = 0
         self._published = 0  # of these, how many the status last written knows of
         self.lost = 0
-        self._untold: list[str] = []  # of the lost ones, those that the log does not know of: why each was lost
+        self.unsynced = 0  # recorded, but not in a checkpoint when their end() returned, though the mode is synced
+        self._untold: Counter[str] = Counter()  # of the lost ones, those that the log does not know of: why they were
+        self._full = False  # the last record could not be written
         self._problems: dict[str, str] = {}  # with what → what is wrong
+        self._shown = time.monotonic()  # when the status was written
         self.publish_status()
+        self._report("mode", self.modes.problem)
         reference = weakref.ref(self)
         # After a fork the child has none of the parent's threads and must not touch the parent's files.
         os.register_at_fork(after_in_child=lambda: _after_fork(reference))
 
     def record(self, span: ReadableSpan) -> None:
-        """Record a finished span. When this returns it survives the death of the process.
+        """Record a finished span. When this returns it survives what the mode says (docs/durability.md).
 
         Never raises: a record that cannot be written is counted as lost, logged and shown by ``auditspan status``.
         """
+        if self._deferred is None or self._pid != os.getpid() or not self._deferred.put(span):
+            self._record_span(span)
+
+    def _record_span(self, span: ReadableSpan) -> None:
         maker = self._maker
-        self._record(lambda segment, number: maker.line(span, segment, number))
+        recorded = self._record(lambda segment, number: maker.line(span, segment, number))
+        if self._checkpoints is not None and recorded is not None:
+            self._wait_for_checkpoint(self._checkpoints, *recorded)
 
     def begin(self, span: Any, attributes: Mapping[str, Any]) -> None:
         """Record that what a span covers has begun: if the process dies before its end, the log says so.
@@ -90,40 +121,96 @@ class AuditLog:
         if isinstance(span, ReadableSpan):  # else it is one of another SDK, of which nothing is recorded either
             self._record(lambda segment, number: maker.beginning(span, attributes, segment, number))
 
-    def _record(self, make: Callable[[str, int], bytes]) -> None:
+    def _record(self, make: Callable[[str, int], bytes]) -> tuple[str, int] | None:
+        """Record; returns segment and running number, or None: lost, or put off (see :meth:`SegmentWriter.append`)."""
         if self._pid != os.getpid():
             # By something that does not call Python's fork hooks: what is recorded is safe, but no thread can be
             # relied upon here, so another process has to sign it.
             self._forked()
             self._closing.set()
         try:
-            self._writer.append(make)
+            recorded = self._append(make)
         except Exception as error:
-            self.lost += 1
-            self._untold.append(type(error.__cause__ or error).__name__)
-            self._report("recording", f"a record was lost: {error}")
+            self._lose(error)
             if self._thread is None:
                 self._start()  # what stands in the way may be for this process to mend: it may be the one that signs
-            return
+            return None
+        self._full = False
+        while self._writer.failed:
+            self._lose(self._writer.failed.pop())
         if self._untold:
             self._tell_of_lost()
         self.recorded += 1
         if self._thread is None:
             self._start()
         if self.recorded % BATCH_SIZE == 0:
-            self._wake.set()
+            self._wake()
+        return recorded
+
+    def _append(self, make: Callable[[str, int], bytes]) -> tuple[str, int] | None:
+        try:
+            return self._writer.append(make)
+        except DirectoryError:
+            if self.modes.when_full != modes_.BLOCK or self._full or not may_wait():
+                raise
+        # Once this has taken its time in vain, the next ones are counted at once: the application goes on.
+        deadline = time.monotonic() + self.modes.max_wait
+        self._report("recording", "span.end() waits: a record cannot be written, as the disk is full or fails.")
+        while True:
+            left = deadline - time.monotonic()
+            time.sleep(max(0.0, min(left, RETRY)))
+            try:
+                recorded = self._writer.append(make)
+                self._report("recording", None)
+                return recorded
+            except DirectoryError:
+                if left <= 0:
+                    self._full = True
+                    raise
+
+    def _lose(self, error: Exception) -> None:
+        cause = error.__cause__ or error
+        self.lost += 1
+        self._untold[(isinstance(cause, OSError) and cause.strerror) or type(cause).__name__] += 1
+        self._report("recording", f"a record was lost: {error}")
+
+    def _wait_for_checkpoint(self, checkpoints: Checkpoints, segment: str, number: int) -> None:
+        if checkpoints.wait(segment, number, self._wake):
+            self._report("synced", None)
+            return
+        self.unsynced += 1
+        self._report(
+            "synced",
+            f"span.end() does not wait for a signed checkpoint now: there was none within {self.modes.max_wait:g} s "
+            "(AUDITSPAN_MAX_WAIT), or nobody signs here. What is recorded survives the death of its process, and is "
+            "signed later.",
+        )
+
+    def _wake(self) -> None:
+        driver = self._driver
+        if driver is not None:
+            driver.wake()
+
+    @property
+    def sequencing(self) -> bool:
+        """Whether this process is the one that sequences and ships for the directory."""
+        return self._sequencer is not None
 
     def close(self, timeout: float = DRAIN) -> None:
         """Sequence and, as far as the Collector answers in time, deliver what is recorded. Idempotent."""
+        if self._deferred is not None:
+            self._deferred.close()
         with self._start_lock:
             thread, self._thread = self._thread, None
         if self._untold:
             self._tell_of_lost()
         self._writer.close()  # first, so that the sequencer sees this segment as finished
         self._closing.set()
-        self._wake.set()
-        if thread is not None:
+        self._wake()
+        if thread is not None and thread is not threading.current_thread():
             thread.join(timeout + 5.0)
+        if self._checkpoints is not None:
+            self._checkpoints.close()
         self.publish_status()
 
     def flush(self, timeout: float) -> bool:
@@ -135,9 +222,13 @@ class AuditLog:
         Returns:
             Whether it is; also True where another process is the sequencer: recorded is safe, and it will do it.
         """
+        if self._deferred is not None:
+            self._deferred.drain()
         recorded = self.recorded
         deadline = time.monotonic() + timeout
-        self._wake.set()
+        if self._thread is not None:
+            self._tried.wait(timeout)
+        self._wake()
         while self._sequencer is not None and self._sequenced < recorded:
             if time.monotonic() >= deadline:
                 return False
@@ -146,13 +237,12 @@ class AuditLog:
 
     def _tell_of_lost(self) -> None:
         """Have the log say what could not be recorded, now that it can be."""
-        reasons, self._untold = self._untold, []
-        why = ", ".join(sorted(set(reasons)))
+        reasons, self._untold = self._untold, Counter()
+        why = ", ".join(sorted(reasons))
+        count = sum(reasons.values())
         try:
             self._writer.append(
-                lambda segment, number: entry.lost(
-                    self.directory.origin, segment, number, len(reasons), why, time.time_ns()
-                )
+                lambda segment, number: entry.lost(self.directory.origin, segment, number, count, why, time.time_ns())
             )
         except Exception:  # it cannot be yet
             self._untold = reasons + self._untold
@@ -166,8 +256,11 @@ class AuditLog:
             "updated": time.time(),
             "recorded": self.recorded,
             "lost": self.lost,
+            "mode": self.modes.mode,
+            "unsynced": self.unsynced,
             "problem": "; ".join(self._problems.values()) or None,
         }
+        self._shown = time.monotonic()
         try:
             fields |= self._describe()
             path = self.directory.processes / f"{os.getpid()}-{int(self._started * 1000):x}.json"
@@ -184,8 +277,14 @@ class AuditLog:
     def _start(self) -> None:
         with self._start_lock:
             if self._thread is None and not self._closing.is_set():
-                self._thread = threading.Thread(target=self._work, name="auditspan", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name=OWN_THREADS, daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    # No more threads, or the interpreter is ending: what is recorded waits for the next process.
+                    self._report("signing", f"records are kept but not signed by this process: {error}")
+                    return
+                self._thread = thread
 
     def _work(self) -> None:
         """Wait to become the sequencer, then sequence and ship until closing."""
@@ -200,6 +299,7 @@ class AuditLog:
                 self._report("signing", f"records are kept but not signed: {error}")
             except Exception as error:
                 self._report("signing", f"records are kept but not signed: {type(error).__name__}: {error}")
+            self._tried.set()
             if self._closing.is_set():
                 return  # the other process, or the next one, does it
             if self.recorded != self._published:
@@ -208,33 +308,41 @@ class AuditLog:
 
     def _serve(self, sequencer: Sequencer) -> None:
         driver = Driver(sequencer, self._report)
-        self._sequencer = sequencer
+        self._sequencer, self._driver = sequencer, driver
+        self._tried.set()
         _remove_old_statuses(self.directory.processes)
         try:
             while True:
                 closing, recorded = self._closing.is_set(), self.recorded
                 added = driver.step()
+                if self._checkpoints is not None:
+                    self._checkpoints.tell(sequencer.positions)
                 if added == 0:
                     self._sequenced = recorded
-                elif added is not None:
-                    self.publish_status()
+                if added is not None and self.recorded != self._published:
+                    self._publish_status_soon()
                 if closing and not added:
                     break
                 if (added or 0) < BATCH_SIZE and not closing:
-                    self._wake.wait(INTERVAL)
-                    self._wake.clear()
+                    driver.wait(INTERVAL)
         finally:
             driver.close()
+            self._driver = None
+
+    def _publish_status_soon(self) -> None:
+        if time.monotonic() - self._shown >= INTERVAL:
+            self.publish_status()
 
     def _report(self, what: str, problem: str | None) -> None:
         """Keep, log and show a problem with something, once; None: there is none any more."""
         if problem == self._problems.get(what):
             return
         if problem is None:
-            del self._problems[what]
+            self._problems.pop(what, None)
         else:
-            logger.error("auditspan: %s", problem)
             self._problems[what] = problem
+            with contextlib.suppress(Exception):  # a handler of the application's may fail
+                logger.error("auditspan: %s", problem)
         self.publish_status()
 
     def _forked(self) -> None:
@@ -244,12 +352,17 @@ class AuditLog:
             # The lock belongs to the open file, which the child shares: it would keep it after the parent's death.
             self._sequencer.close()
             self._sequencer = None
-        self._thread = None
-        self._start_lock = threading.Lock()
-        self._wake = threading.Event()
+        if self._driver is not None:
+            self._driver.forked()
+        self._thread = self._driver = None
+        self._start_lock = threading.RLock()
         self._closing = threading.Event()
-        self.recorded = self.lost = self._sequenced = self._published = 0
-        self._untold = []
+        self._tried = threading.Event()
+        for part in (self._checkpoints, self._deferred):
+            if part is not None:
+                part.forked()
+        self.recorded = self.lost = self.unsynced = self._sequenced = self._published = 0
+        self._untold, self._full = Counter(), False
         self._started = time.time()
         self._problems = {}
 

@@ -180,7 +180,7 @@ def test_a_thousand_secrets_arrive_nowhere(
             exported += encode_spans(
                 [spans.document_of(statement, private, directory.origin, block.batch.first + index)]
             ).SerializeToString()
-    shipper = ship.Shipper(directory, ship.make_exporter())
+    shipper = ship.Shipper(directory, ship.make_sender())
     assert shipper.ship()
     shipper.close()
     arrived = wait_for(elasticsearch, directory)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Acts as another user of the machine. A program of its own, to be started as root.
 
-    python as_user.py UID GID agent|record|cli FOLDER ARGUMENT…
+    python as_user.py UID GID agent|record|synced|cli FOLDER ARGUMENT…
 
 Everything is done once as root before, in another folder, so that each module is loaded: the other user need not be
 able to read the interpreter.
@@ -23,6 +23,7 @@ from auditspan_seal.errors import AuditspanError
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.log import segment
 from auditspan_seal.log.directory import open_directory
+from auditspan_seal.modes import Modes
 from auditspan_seal.processor import AuditSpanProcessor
 from auditspan_seal.service import AuditLog
 from tests.records import audit_attributes
@@ -47,6 +48,19 @@ def live(folder: Path, address: str) -> None:
     provider.get_tracer("t").start_span("record", attributes=attributes).end()
     print("recorded", flush=True)
     time.sleep(60)
+
+
+def synced(folder: Path, count: int) -> None:
+    """Record in synced mode; say after each what has ended, and go on when told to."""
+    log = AuditLog(folder, modes=Modes("synced", max_wait=20))
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(AuditSpanProcessor(log))
+    for number in range(count):
+        begin = time.monotonic()
+        provider.get_tracer("t").start_span(f"record {number}", attributes=audit_attributes()).end()
+        print(f"record {number} {log.unsynced} {time.monotonic() - begin:.4f}", flush=True)
+        sys.stdin.readline()
+    provider.shutdown()
 
 
 def forge(folder: Path) -> None:
@@ -97,6 +111,8 @@ def main() -> int:
     try:
         if what == "record":
             record(Path(folder), int(arguments[0]))
+        elif what == "synced":
+            synced(Path(folder), int(arguments[0]))
         elif what == "live":
             live(Path(folder), arguments[0])
         elif what == "forge":

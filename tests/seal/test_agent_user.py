@@ -45,7 +45,7 @@ def start(uid: int, what: str, folder: Path, *arguments: str, group: int = GROUP
     program = str(Path(__file__).with_name("as_user.py"))
     return subprocess.Popen(
         [sys.executable, program, str(uid), str(group), what, str(folder), *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )  # fmt: skip
 
@@ -108,6 +108,26 @@ def test_an_application_can_do_no_more_than_record(agent: tuple[Path, subprocess
         assert code == 2
         assert "Traceback" not in said
         assert "Permission denied" in said or "another user" in said
+
+
+def test_synced_an_application_waits_for_what_the_agent_signs(agent: tuple[Path, subprocess.Popen[str]]) -> None:
+    directory, _ = agent
+    process = start(APPLICATION, "synced", directory, "10")
+    assert process.stdout is not None and process.stdin is not None
+    while (line := process.stdout.readline()) != "ready\n":
+        assert line, "the process came to its end"
+    took = []
+    for number in range(10):
+        label, unsynced, seconds = process.stdout.readline().rsplit(" ", 2)
+        assert (label, unsynced) == (f"record {number}", "0")
+        entries = [statements.decode(s) for block in reader.batches(directory / "log") for s in block.statements]
+        assert entries[-1]["name"] == label, "it is under a checkpoint when its end() has returned"
+        took.append(float(seconds))
+        process.stdin.write("\n")
+        process.stdin.flush()
+    process.communicate(timeout=30)
+    print(f"median {sorted(took)[5] * 1000:.1f} ms")
+    assert sorted(took)[5] < 0.15, "the agent is rung, not waited for"
 
 
 def test_a_stranger_cannot_even_record(agent: tuple[Path, subprocess.Popen[str]]) -> None:

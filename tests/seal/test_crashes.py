@@ -10,12 +10,13 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.merkle import Frontier
-from auditspan_seal.log import reader, segment, sequencer
+from auditspan_seal.log import interrupted, reader, segment, sequencer
 from auditspan_seal.log.directory import Directory, open_directory
 from auditspan_seal.log.segment import SegmentWriter
 from auditspan_seal.log.sequencer import Sequencer
@@ -24,6 +25,7 @@ from auditspan_seal.verify.report import Code, Verdict
 from tests.seal.crashing import counted, forked, visible_checkpoints
 
 ENTRIES = 24
+KILLS = int(os.environ.get("AUDITSPAN_KILLS", "150"))  # read here: settings of the environment are taken from tests
 
 
 @pytest.fixture(autouse=True)
@@ -53,9 +55,11 @@ def sequence(path: Path) -> None:
     one.close()
 
 
-def names(directory: Directory) -> list[str]:
+def names(directory: Directory, kind: str = "") -> list[str]:
+    """Return the names of the spans in the log whose type of event is `kind`; the default: of those that have none."""
     entries = [statements.decode(item) for block in reader.batches(directory.log) for item in block.statements]
-    return [str(entry["name"]) for entry in entries if entry["type"] == "span"]
+    spans = [entry for entry in entries if entry["type"] == "span"]
+    return [str(e["name"]) for e in spans if e.get("attributes", {}).get("audit.event.type", "") == kind]
 
 
 def roots(directory: Directory) -> dict[int, bytes]:
@@ -230,30 +234,63 @@ def test_a_failed_write_leaves_nothing_between_two_batches(tmp_path: Path, monke
     check(directory, visible_checkpoints(directory), {f"entry {number}" for number in range(ENTRIES)})
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_hundreds_of_kills_of_four_writing_processes(tmp_path: Path) -> None:
-    """AUDITSPAN_KILLS=1000 python -m pytest tests/seal/test_crashes.py -k hundreds"""
-    kills = int(os.environ.get("AUDITSPAN_KILLS", "500"))
-    program = Path(__file__).with_name("killing.py")
+def killed(folder: Path, *arguments: object) -> tuple[dict[str, Any], Directory, list[str], list[str]]:
+    """Run killing.py; return what it told, the directory, what ended, and what began."""
+    program, root = Path(__file__).with_name("killing.py"), Path(__file__).parents[2]
+    sources = os.pathsep.join(f"{root}/{part}" for part in ("", "exporters", "instrumentation"))
     done = subprocess.run(
-        [sys.executable, str(program), str(tmp_path), str(kills)],
-        capture_output=True, text=True, timeout=550, check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        [sys.executable, str(program), str(folder), *map(str, arguments)],
+        capture_output=True, text=True, timeout=550, check=False, env={**os.environ, "PYTHONPATH": sources},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    directory = open_directory(tmp_path / "log")
+    told["checkpoints"] = {(str(origin), int(size), bytes.fromhex(root)) for origin, size, root in told["checkpoints"]}
+    directory = open_directory(Path(told["log"]))
     Path(directory.path / "nonconformant-on-purpose").touch()
+    ended, begun = ((folder / name).read_text().split("\n")[:-1] for name in ("ended", "begun"))
+    print(f"{told['kills']} kills, {told['sequencers']} of them of the sequencer; {told['writers']} processes;")
+    print(f"{len(ended)} records had ended, {len(told['checkpoints'])} checkpoints were seen from outside")
+    assert told["sequencers"] > told["kills"] / 20
+    assert "not waited for" not in done.stderr, "a record that was not in a checkpoint in time proves nothing here"
+    return told, directory, ended, begun
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mode", ["durable", "synced"])
+def test_hundreds_of_kills_of_four_writing_processes(tmp_path: Path, mode: str) -> None:
+    """AUDITSPAN_KILLS=1000 python -m pytest tests/seal/test_crashes.py -k hundreds -s"""
+    kills = KILLS if mode == "durable" else KILLS // 3
+    told, directory, ended, begun = killed(tmp_path, kills, mode)
     sequence(directory.path)
-    ended = (tmp_path / "ended").read_text().split("\n")[:-1]
-    seen = {(str(origin), int(size), bytes.fromhex(root)) for origin, size, root in told["checkpoints"]}
-    print(
-        f"{told['kills']} kills, {told['sequencers']} of them of the sequencer; {len(ended)} records ended before their"
-    )
-    print(f"process was killed, {len(seen)} checkpoints seen from outside")
     assert told["kills"] >= kills
-    assert told["sequencers"] > kills / 20
     assert len(ended) > kills
-    assert len(seen) > kills / 20
-    check(directory, seen, set(ended))
+    assert len(told["checkpoints"]) > 10
+    check(directory, told["checkpoints"], set(ended))
+    assert len(begun) == len(set(begun)) > kills / 2
+    assert set(names(directory, interrupted.STARTED)) >= set(begun)
+    cut = Counter(names(directory, interrupted.INTERRUPTED))
+    finished = set(names(directory))
+    assert set(cut) == set(names(directory, interrupted.STARTED)) - finished, "each run has ended or was cut"
+    assert set(cut.values()) == {1}
+    assert len(cut) > kills / 20
+    print(f"{len(begun)} runs begun, {len(cut)} of them cut by a kill, each shown as interrupted once")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mode", ["synced", "durable"])
+def test_power_cuts(tmp_path: Path, mode: str) -> None:
+    """All that is not synced is gone. AUDITSPAN_KILLS=1000 python -m pytest tests/seal/test_crashes.py -k power -s"""
+    told, directory, ended, _ = killed(tmp_path, KILLS, mode, max(4, KILLS // 25))
+    sequence(directory.path)
+    # Whatever the mode: one history, that of every checkpoint that was ever seen; and no record twice.
+    check(directory, told["checkpoints"], set(ended) if mode == "synced" else set())
+    assert len(told["checkpoints"]) > 10
+    assert len(ended) > KILLS
+    there = set(names(directory))
+    print(f"{len(set(ended) - there)} of {len(ended)} records that had ended are gone")
+    if mode == "durable":
+        assert len(there & set(ended)) > len(ended) / 2
+        assert set(ended) - there, "a disk that forgets nothing tests nothing"
+    assert set(Counter(names(directory, interrupted.INTERRUPTED)).values()) == {1}

@@ -10,7 +10,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,8 @@ class Guard:
     def text(self, text: str) -> str:
         return text
 
-    def personal(self, name: str) -> bool:
-        return name in ("client.address", "audit.actor.id", "session.id")
+    def personal(self, names: Collection[str]) -> Collection[str]:
+        return [name for name in names if name in ("client.address", "audit.actor.id", "session.id")]
 
 
 def fill(folder: Path, *addresses: str, guard: Any = None) -> Directory:
@@ -148,8 +148,8 @@ def test_a_guard_that_fails_withholds_and_loses_nothing(log_folder: Path, caplog
         def attributes(self, attributes: Mapping[str, Any] | None, where: str) -> Mapping[str, Any]:
             raise RuntimeError(f"cannot look at {attributes}")
 
-        def personal(self, name: str) -> bool:
-            raise RuntimeError(name)
+        def personal(self, names: Collection[str]) -> Collection[str]:
+            raise RuntimeError(names)
 
     directory = fill(log_folder, ADDRESS, guard=Broken())
     (log_folder / ON_PURPOSE).touch()  # of a record whose every value is withheld there is not much to judge

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from auditspan.cli import main
+from auditspan_seal.delivery import Delivery, Rejected
 from auditspan_seal.errors import DirectoryError
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.keys import read_verifier_key
@@ -23,7 +24,6 @@ from auditspan_seal.log.budget import Keeper, Over
 from auditspan_seal.log.directory import Directory, open_directory
 from auditspan_seal.log.pruned import Pruned, candidates, prune
 from auditspan_seal.log.receipt import Open, Receipt
-from auditspan_seal.ship import Delivery
 from auditspan_seal.verify.directory import verify_directory
 from auditspan_seal.verify.report import Code, Verdict
 
@@ -77,6 +77,25 @@ def test_only_files_that_the_receipt_covers_wholly_go(directory: Directory) -> N
     assert [item.first for item in prune(directory, 0.0)] == [0, 21, 41]
     assert first(directory) == 61
     assert prune(directory, 0.0) == []
+
+
+def test_what_was_rejected_is_said_until_it_was_seen_to_have_arrived(
+    directory: Directory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rejected = (Rejected(10, 20, 2, "mapping"), Rejected(50, 70, 1, "mapping"))
+    cursor = reader.Cursor(reader.files(directory.log)[-1], 0)
+    Delivery(cursor, 101, rejected=rejected).save(directory.delivery)
+
+    def said() -> tuple[int, int]:
+        main(["status", str(directory.path), "--json"])
+        state = json.loads(capsys.readouterr().out)
+        return state["rejected"], sum("were not taken" in item for item in state["attention"])
+
+    assert said() == (3, 2)
+    seen(directory, 41)
+    assert said() == (1, 1)
+    seen(directory, 101)
+    assert said() == (0, 0)
 
 
 def test_the_newest_file_never_goes(directory: Directory) -> None:

@@ -75,6 +75,16 @@ class Directory:
         return self.path / "predecessor"
 
     @property
+    def bell(self) -> Path:
+        """A named pipe by which the sequencer is woken."""
+        return self.path / "wake"
+
+    @property
+    def signed(self) -> Path:
+        """What the sequencer answers to those who wait for a signed checkpoint."""
+        return self.path / "signed.json"
+
+    @property
     def delivery(self) -> Path:
         """How far delivery is."""
         return self.path / "delivery.json"
@@ -180,8 +190,12 @@ def share(directory: Directory, group: int) -> None:
 
 
 def _create(path: Path, origin_file: Path) -> None:
+    above = [parent for parent in path.absolute().parents if not parent.exists()]
     for folder in (path, path / "segments", path / "control", path / "log", path / "processes"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (path.absolute(), *above):
+        if os.access(folder.parent, os.R_OK):
+            safe.sync_folder(folder.parent)  # else a power cut could take the whole directory away
     # Many processes may start at once: the first of them names the log.
     safe.create(origin_file, f"{_new_origin()}\n".encode())
 

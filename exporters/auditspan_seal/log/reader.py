@@ -12,6 +12,7 @@ from auditspan_seal.errors import DirectoryError
 from auditspan_seal.formats.batch import CHECKPOINT, ENTRY, PRIVATE_MARK, Batch
 
 SUFFIX = ".log"
+_TAIL = 256 * 1024  # bytes; a batch of 512 entries has a checkpoint line of 25 kB
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,14 @@ class Block:
         statements: the statements of the batch, in order.
         private: the private part of each; empty where there is none.
         after: the place after it.
+        begin: byte offset in its file at which it begins.
     """
 
     batch: Batch
     statements: list[bytes]
     private: list[bytes]
     after: Cursor
+    begin: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,47 @@ def batches(folder: Path) -> Iterator[Block]:
     return (block for block in blocks(folder) if isinstance(block, Block))
 
 
+def newest(folder: Path) -> tuple[Batch, Cursor] | None:
+    """Return the newest batch without reading what comes before it, and the place after it; None: there is none.
+
+    Its leaf hashes are not held against its entries: it is what the log says of itself, not evidence.
+
+    Raises:
+        DirectoryError: a file cannot be read.
+        MalformedLog: the checkpoint line is none.
+    """
+    for name in reversed(files(folder)):
+        found = _last_checkpoint(folder / name)
+        if found is not None:
+            line, end = found
+            return Batch.parse(line), Cursor(name, end)
+    return None
+
+
+def _last_checkpoint(path: Path) -> tuple[bytes, int] | None:
+    """Return the last whole checkpoint line of a file, and the offset after it."""
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            length = _TAIL
+            while True:
+                begin = max(0, size - length)
+                file.seek(begin)
+                tail = file.read(size - begin)
+                end = tail.rfind(b"\n") + 1
+                at = tail.rfind(b"\n" + CHECKPOINT, 0, end)
+                if at >= 0 or begin == 0:
+                    at += 1
+                    stop = tail.find(b"\n", at) + 1
+                    whole = tail[at:].startswith(CHECKPOINT) and stop
+                    return (tail[at : stop - 1], begin + stop) if whole else None
+                length *= 8
+    except OSError as error:
+        raise DirectoryError(
+            f"The log file {path} cannot be read: {error.strerror}.", "Check its permissions."
+        ) from None
+
+
 def _blocks_of(path: Path, offset: int) -> Iterator[Block | Tail]:
     statements: list[bytes] = []
     private: list[bytes] = []
@@ -105,7 +149,7 @@ def _blocks_of(path: Path, offset: int) -> Iterator[Block | Tail]:
                     statements.append(statement)
                     private.append(beside)
                 elif line.startswith(CHECKPOINT):
-                    yield Block(Batch.parse(line[:-1]), statements, private, Cursor(path.name, offset))
+                    yield Block(Batch.parse(line[:-1]), statements, private, Cursor(path.name, offset), begin)
                     statements, private, begin = [], [], offset
                 else:
                     # A damaged line: it stands in the place of an entry, and as such it will be found.

@@ -40,15 +40,20 @@ class SegmentWriter:
         self._gate = Gate(folder.parent) if not prefix else None  # the owner of the log may always write
         self._pid = os.getpid()
         self._lock = threading.RLock()
-        self._busy = False
+        self._busy = self._close_later = False
         self._later: list[Callable[[str, int], bytes]] = []
+        self.failed: list[Exception] = []  # why records that were put off could not be written; to be emptied by users
         self._file: Appender | None = None
         self._process = secrets.token_hex(8)
         self._count = 0
         self.segment = ""
-        self.number = 0
 
-    def append(self, make: Callable[[str, int], bytes]) -> None:
+    @property
+    def number(self) -> int:
+        """The running number of the last record of the current segment; 0: there is none."""
+        return self._file.lines if self._file is not None else 0
+
+    def append(self, make: Callable[[str, int], bytes]) -> tuple[str, int] | None:
         """Append one statement; when this returns, it survives the death of the process.
 
         Called while this thread is appending already (by a signal handler, or something that is collected just then),
@@ -56,6 +61,9 @@ class SegmentWriter:
 
         Args:
             make: returns the statement for a segment name and a running number (1 for the first of the segment).
+
+        Returns:
+            the segment, and the running number of the last record that was appended by this call; None: put off.
 
         Raises:
             DirectoryError: it could not be written; nothing half-written is left.
@@ -70,12 +78,15 @@ class SegmentWriter:
         with self._lock:
             if self._busy:
                 self._later.append(make)
-                return
+                return None
             self._busy = True
             try:
-                self._append(make)
-                while self._later:
-                    self._append(self._later.pop(0))
+                try:
+                    self._append(make)
+                finally:
+                    while self._later:
+                        self._append_late(self._later.pop(0))
+                return self.segment, self._file.lines if self._file is not None else 0
             except OSError as error:
                 raise DirectoryError(
                     f"A record could not be written to {self._folder}: {error.strerror}.",
@@ -83,13 +94,21 @@ class SegmentWriter:
                 ) from error
             finally:
                 self._busy = False
+                if self._close_later:
+                    self._close()
 
     def _append(self, make: Callable[[str, int], bytes]) -> None:
         file = self._file
         if file is None or file.size >= ROLL_SIZE:
             file = self._open()
-        file.append(make(self.segment, self.number + 1) + b"\n")
-        self.number += 1
+        file.settle()
+        file.append(make(self.segment, file.lines + 1) + b"\n")
+
+    def _append_late(self, make: Callable[[str, int], bytes]) -> None:
+        try:
+            self._append(make)
+        except Exception as error:  # of another record than that of the caller
+            self.failed.append(error)
 
     def _open(self) -> Appender:
         name = f"{self._prefix}{self._process}{f'-{self._count}' if self._count else ''}"
@@ -98,26 +117,47 @@ class SegmentWriter:
         draft = path.with_suffix(".new")
         mode = mode_of(self._folder)
         descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
-        os.fchmod(descriptor, mode)  # whatever the umask is: where an agent signs, it must be able to read
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.rename(draft, path)
-        self.close()  # only now: as long as a process lives, one of its segments is locked
+        try:
+            os.fchmod(descriptor, mode)  # whatever the umask is: where an agent signs, it must be able to read
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.rename(draft, path)
+        except BaseException:
+            # Also when a signal handler raises: the draft would be in the way of every later attempt.
+            os.close(descriptor)
+            for left in (draft, path):
+                with contextlib.suppress(OSError):
+                    left.unlink()
+            raise
+        self._close()  # only now: as long as a process lives, one of its segments is locked
         self._count += 1
-        self.segment, self.number = name, 0
+        self.segment = name
         self._file = Appender(descriptor)
         return self._file
 
     def close(self) -> None:
-        """Close the current segment; the next append begins a new one."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Close the current segment; the next append begins a new one.
+
+        Called while this thread is appending (a signal handler that ends the program), it is put off until then.
+        """
+        if self._pid != os.getpid():
+            self.forked()
+        with self._lock:
+            if self._busy:
+                self._close_later = True
+            else:
+                self._close()
+
+    def _close(self) -> None:
+        self._close_later = False
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
     def forked(self) -> None:
         """Leave the parent's segment to the parent: called in the child after a fork."""
         self._pid = os.getpid()
         self._lock = threading.RLock()
-        self._busy = False
+        self._busy = self._close_later = False
         self._later = []
         self._process, self._count = secrets.token_hex(8), 0
         if self._file is not None:
@@ -126,14 +166,27 @@ class SegmentWriter:
 
 
 def names(folder: Path) -> list[str]:
-    """Return the names of all segments, oldest first."""
-    found = []
+    """Return the names of all segments: those of a process in their order, whatever the clock did meanwhile.
+
+    Processes are ordered by when one of their segments was written last, so that none waits behind the others for good.
+    """
+    found: dict[str, list[tuple[int, str]]] = {}
+    written: dict[str, int] = {}
     with contextlib.suppress(FileNotFoundError):
         for item in os.scandir(folder):
             if item.name.endswith(SUFFIX):
                 with contextlib.suppress(FileNotFoundError):
-                    found.append((item.stat().st_mtime_ns, item.name.removesuffix(SUFFIX)))
-    return [name for _, name in sorted(found)]
+                    time, name = item.stat().st_mtime_ns, item.name.removesuffix(SUFFIX)
+                    process = name if name.startswith(CONTROL) else process_of(name)
+                    found.setdefault(process, []).append((_place_of(name), name))
+                    written[process] = min(time, written.get(process, time))
+    return [name for process in sorted(found, key=written.__getitem__) for _, name in sorted(found[process])]
+
+
+def _place_of(name: str) -> int:
+    """Return the place of a segment among those of its process."""
+    count = name.partition("-")[2]
+    return int(count) if count.isdecimal() and count.isascii() and len(count) < 19 else 0
 
 
 def path_of(folder: Path, name: str) -> Path:
@@ -179,6 +232,14 @@ def read_lines(path: Path, offset: int, limit: int, *, ended: bool = False) -> t
     """
     lines: list[bytes] = []
     with open(path, "rb") as file:
+        file.seek(offset)
+        # What stands there whole, in one piece; what is not as usual is read line by line below.
+        piece = file.read(min(limit * 2048, 4 * 1024 * 1024))
+        if (end := piece.rfind(b"\n") + 1) and piece.find(b"\0", 0, end) < 0:
+            lines = piece[: end - 1].split(b"\n", limit)[:limit]
+            offset += sum(map(len, lines)) + len(lines)
+            if len(lines) > limit // 2:
+                return lines, offset
         file.seek(offset)
         while len(lines) < limit:
             if not ended and file.peek(1)[:1] == b"\0":

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from auditspan_seal.errors import DirectoryError
@@ -15,7 +16,7 @@ from auditspan_seal.formats.batch import ENTRY, PRIVATE_MARK, Batch, Position
 from auditspan_seal.formats.merkle import Frontier, leaf_hash
 from auditspan_seal.formats.note import Checkpoint, Note
 from auditspan_seal.keys import Signer, safe, sign_checkpoint, store
-from auditspan_seal.log import reader, recovery
+from auditspan_seal.log import reader, recovery, segment
 from auditspan_seal.log.directory import Directory, mode_of, open_directory, rename_log
 from auditspan_seal.log.intake import Intake
 
@@ -84,6 +85,11 @@ class Sequencer:
         """Tree size: number of entries in the log."""
         return self._tree.size
 
+    @property
+    def positions(self) -> Mapping[str, Position]:
+        """How far each segment is in the log: signed, and synced to disk."""
+        return self._positions
+
     def close(self) -> None:
         """Give the lock back."""
         for descriptor in (self._descriptor, self._lock):
@@ -105,6 +111,12 @@ class Sequencer:
         if entries:
             self._publish(entries, positions)
         gone, told = self._intake.finished(self._positions)
+        try:
+            # Before it is forgotten how far they are in the log: one that a power cut brings back would come in again.
+            for folder in {segment.find(self.directory, name).parent for name in gone}:
+                safe.sync_folder(folder)
+        except OSError as error:
+            raise self._unwritable(error) from error
         for name in gone:
             del self._positions[name]
         return len(entries) + (self.integrate() if told else 0)
@@ -164,18 +176,40 @@ class Sequencer:
         self._tree = found.last.batch.tree()
         self._positions = dict(found.last.batch.segments)
         self._intake.recall(self._positions)
-        self._reopen(found.last.after)
+        self._reopen(found.last)
         self.newest = found.last.batch
         self._show(found.last.batch.note)
 
-    def _reopen(self, end: reader.Cursor) -> None:
+    def _reopen(self, last: reader.Block) -> None:
+        end = last.after
         for name in reader.files(self.directory.log):
             if name > end.file:
                 (self.directory.log / name).unlink()  # a batch that was never published, in a new file
         self._file = self.directory.log / end.file
-        self._descriptor = self._open(self._file)
-        self._end = end.offset
-        os.ftruncate(self._descriptor, self._end)
+        try:
+            self._sync_again(self._file, last.begin, end.offset)
+            self._descriptor = self._open(self._file)
+            self._end = end.offset
+            os.ftruncate(self._descriptor, self._end)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _sync_again(self, path: Path, begin: int, end: int) -> None:
+        """Have the last batch on disk: whoever wrote it may have died after its fsync had failed.
+
+        The kernel then holds its pages for clean, so that they are read, but an fsync of today would do nothing with
+        them: they are written anew. Of all batches before, the fsync is known to have been successful.
+        """
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            data = os.pread(descriptor, end - begin, begin)
+            written = 0
+            while written < len(data):
+                written += os.pwrite(descriptor, data[written:], begin + written)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        safe.sync_folder(path.parent)
 
     def _begin(self, found: recovery.Found) -> None:
         """Start the log with its genesis entry."""
@@ -193,6 +227,7 @@ class Sequencer:
                     self.directory.checkpoint.replace(self.directory.predecessor)
                 self.directory = rename_log(self.directory)
         self.directory.log.mkdir(mode=0o700, exist_ok=True)
+        safe.sync_folder(self.directory.path)
         self._intake = Intake(self.directory, origins | {self.directory.origin})
         self._signer = store.current(self.directory.path, self.directory.origin, create=True)
         key = str(self._signer.verifier_key)
@@ -204,19 +239,15 @@ class Sequencer:
     def _publish(self, entries: list[bytes], positions: dict[str, Position], *also: Signer) -> None:
         tree = self._tree.copy()
         leaves = tuple(leaf_hash(entry.partition(PRIVATE_MARK)[0]) for entry in entries)
-        for leaf in leaves:
-            tree.append(leaf)
+        tree.extend(leaves)
         checkpoint = Checkpoint(self.directory.origin, tree.size, tree.root())
         note = str(sign_checkpoint(self._signer, checkpoint, *also))
         batch = Batch(note, self._tree.size, self._tree.hashes, leaves, positions)
-        data = b"".join(ENTRY + entry + b"\n" for entry in entries) + batch.line() + b"\n"
+        data = ENTRY + (b"\n" + ENTRY).join(entries) + b"\n" + batch.line() + b"\n"
         try:
             self._append(data)
         except OSError as error:
-            raise DirectoryError(
-                f"The log in {self.directory.log} could not be written: {error.strerror}.",
-                "Free disk space or repair the volume; what was recorded stays in the segments and is tried again.",
-            ) from error
+            raise self._unwritable(error) from error
         self._tree, self._positions, self.newest = tree, dict(positions), batch
         self._show(note)
 
@@ -224,10 +255,16 @@ class Sequencer:
         if self._file is None or self._end >= ROLL_SIZE:
             file = self.directory.log / f"{self._tree.size:020d}{reader.SUFFIX}"
             descriptor = self._open(file)
+            try:
+                safe.sync_folder(self.directory.log)
+            except OSError:
+                # Made anew the next time: a second fsync of the folder would not do, and a file needs its name.
+                os.close(descriptor)
+                file.unlink()
+                raise
             if self._descriptor >= 0:
                 os.close(self._descriptor)
             self._file, self._descriptor, self._end = file, descriptor, 0
-            safe.sync_folder(self.directory.log)
         # Also after an attempt that failed: what it left would stand between two batches. Written anew, it is synced
         # anew, too; a second fsync alone would not do (after a failed one the kernel takes the pages for clean).
         os.ftruncate(self._descriptor, self._end)
@@ -236,6 +273,12 @@ class Sequencer:
             written += os.write(self._descriptor, data[written:])
         os.fsync(self._descriptor)
         self._end += len(data)
+
+    def _unwritable(self, error: OSError) -> DirectoryError:
+        return DirectoryError(
+            f"The log in {self.directory.log} could not be written: {error.strerror}.",
+            "Free disk space or repair the volume; what was recorded stays in the segments and is tried again.",
+        )
 
     def _show(self, note: str) -> None:
         """Put the newest checkpoint where people and witnesses look for it. A copy: the log does not depend on it."""

@@ -30,6 +30,8 @@ class Appender:
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self.size = 0
+        self.lines = 0
+        self._pending = 0  # where the line ends that is being appended; 0: none is
         self._map: mmap.mmap | None = None
         self._begin = self._end = 0  # what of the file the window covers
         self._window = FIRST_WINDOW
@@ -41,8 +43,10 @@ class Appender:
         Raises:
             OSError: there is no space for it; nothing of it is left.
         """
-        if self.size + len(line) > self._end and self._mappable:
+        end = self.size + len(line)
+        if end > self._end and self._mappable:
             self._map_next(len(line))
+        self._pending = end
         if self._map is None:
             self._write(line)
         else:
@@ -50,7 +54,28 @@ class Appender:
             last = at + len(line) - 1
             self._map[at:last] = line[:-1]
             self._map[last] = 0x0A
-        self.size += len(line)
+        self.size, self.lines, self._pending = end, self.lines + 1, 0
+
+    def settle(self) -> None:
+        """Find out what became of a line whose appending was cut short by an exception.
+
+        A signal handler may raise at any point here (Ctrl-C, a time limit for a task). If the LF was stored, the line
+        is recorded and may have been read already: the next one must not take its place.
+        """
+        end = self._pending
+        if end:
+            if self._map is not None:
+                whole = self._map[end - 1 - self._begin] == 0x0A
+            else:
+                whole = os.pread(self.descriptor, 1, end - 1) == b"\n"
+            if whole:
+                self.size, self.lines = end, self.lines + 1
+            elif self._map is not None:
+                at = self.size - self._begin
+                self._map[at : end - self._begin] = bytes(end - self.size)
+            else:
+                os.ftruncate(self.descriptor, self.size)
+            self._pending = 0
 
     def close(self) -> None:
         """Cut off what is not written, and close the file."""
@@ -60,8 +85,7 @@ class Appender:
                 self._map = None
                 with contextlib.suppress(OSError):
                     os.ftruncate(self.descriptor, self.size)
-            os.close(self.descriptor)
-            self.descriptor = -1
+            self._close_descriptor()
 
     def abandon(self) -> None:
         """Let go of the file as it is: it belongs to the process that this one was forked from."""
@@ -69,8 +93,12 @@ class Appender:
             if self._map is not None:
                 self._map.close()
                 self._map = None
-            os.close(self.descriptor)
-            self.descriptor = -1
+            self._close_descriptor()
+
+    def _close_descriptor(self) -> None:
+        descriptor, self.descriptor = self.descriptor, -1
+        with contextlib.suppress(OSError):  # a disk that fails; it is closed all the same
+            os.close(descriptor)
 
     def _map_next(self, length: int) -> None:
         """Map the window in which the next line has its place."""
@@ -83,16 +111,17 @@ class Appender:
             # Not this file system, or a disk that is nearly full: the line itself may still have space.
             self._leave_window()
             return
-        if self._map is not None:
-            self._map.close()
+        old = self._map
         self._map, self._begin, self._end = window, begin, begin + span
+        if old is not None:
+            old.close()
         self._window = min(LARGEST_WINDOW, 2 * self._window)
 
     def _leave_window(self) -> None:
         self._mappable = False
-        if self._map is not None:
-            self._map.close()
-            self._map = None
+        old, self._map = self._map, None
+        if old is not None:
+            old.close()
         with contextlib.suppress(OSError):
             os.ftruncate(self.descriptor, self.size)  # a part may have been reserved
 
@@ -106,4 +135,5 @@ class Appender:
             # but that is written to the same place.
             with contextlib.suppress(OSError):
                 os.ftruncate(self.descriptor, self.size)
+            self._pending = 0
             raise

@@ -6,16 +6,16 @@ The one place of reconciliation that knows how documents are made and sent.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from opentelemetry import context as otel_context
-from opentelemetry.sdk.trace.export import SpanExportResult
 
-from auditspan_seal import ship, spans
+from auditspan_seal import ship
 from auditspan_seal.errors import AuditspanError
 from auditspan_seal.log import reader
-from auditspan_seal.reconcile.compare import time_of
+from auditspan_seal.otlp.answer import Kind
+from auditspan_seal.otlp.parcel import Item
 
 
 class Resend(Protocol):
@@ -54,31 +54,30 @@ class Collector:
                 "No Collector is named, so what is missing cannot be sent again.",
                 "Set OTEL_EXPORTER_OTLP_ENDPOINT as it is for the audited process, or use --dry-run to compare only.",
             )
-        self._exporter = ship.make_exporter()
+        self._sender = ship.make_sender()
 
     def send(self, block: reader.Block, offsets: Collection[int], checkpoint: bool) -> None:
         """See :class:`Resend`."""
-        first = block.batch.first
-        documents = [
-            spans.document_of(block.statements[offset], block.private[offset], self._origin, first + offset)
-            for offset in sorted(offsets)
-        ]
-        if checkpoint:
-            documents.append(spans.checkpoint_document(block.batch, self._origin, time_of(block)))
+        *entries, last = ship.items_of(block)
+        items = [entries[offset] for offset in sorted(offsets)] + ([last] if checkpoint else [])
+        self._send(items)
+
+    def _send(self, items: Sequence[Item]) -> None:
         # Our own requests are not part of the automation: HTTP instrumentations must leave them alone.
         token = otel_context.attach(otel_context.set_value(otel_context._SUPPRESS_INSTRUMENTATION_KEY, True))
         try:
-            accepted = self._exporter.export(documents) is SpanExportResult.SUCCESS
-        except Exception as error:
-            raise _not_accepted(f": {type(error).__name__}") from error
+            answer = self._sender.send(self._origin, items)
         finally:
             otel_context.detach(token)
-        if not accepted:
-            raise _not_accepted("")
+        if answer.kind is Kind.TOO_LARGE and len(items) > 1:
+            self._send(items[: len(items) // 2])
+            self._send(items[len(items) // 2 :])
+        elif answer.kind is not Kind.ACCEPTED:
+            raise _not_accepted(f": {answer.problem}" if answer.problem else "")
 
     def close(self) -> None:
         """See :class:`Resend`."""
-        self._exporter.shutdown()
+        self._sender.close()
 
 
 def _not_accepted(why: str) -> AuditspanError:

@@ -15,6 +15,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
+from auditspan_seal.delivery import Delivery
 from auditspan_seal.errors import AuditspanError, FormatError
 from auditspan_seal.formats.batch import Batch
 from auditspan_seal.log import reader
@@ -36,7 +37,6 @@ from auditspan_seal.reconcile.explain import explain
 from auditspan_seal.reconcile.held import Held
 from auditspan_seal.reconcile.outcome import Outcome, Settings
 from auditspan_seal.reconcile.resend import Resend
-from auditspan_seal.ship import Delivery
 from auditspan_seal.verify.elasticsearch import connect, without_password
 from auditspan_seal.verify.progress import Progress
 

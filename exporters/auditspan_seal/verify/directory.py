@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
 
+from auditspan_seal.delivery import Delivery
 from auditspan_seal.errors import FormatError
 from auditspan_seal.formats.note import VerifierKey
 from auditspan_seal.log import reader, segment
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.log.pruned import Pruned
-from auditspan_seal.ship import Delivery
 from auditspan_seal.verify import parallel
 from auditspan_seal.verify.account import Misfits
 from auditspan_seal.verify.core import Log, Trust, Verifier
@@ -78,7 +78,7 @@ class LogFiles:
                     self.size = block.batch.size
                     self.positions = {name: at.offset for name, at in block.batch.segments.items()}
                     if block.batch.size > begin:
-                        buffer.put(block.facts)
+                        buffer.put(block.entries)
                         yield block.item(origin)
             except FormatError as error:
                 message = f"The log file cannot be read on from index {self.size}: {error.what}"
@@ -116,7 +116,7 @@ class LogFiles:
         begin = 0
         for name in reader.files(self._directory.log):
             block = next(self._blocks_from(reader.Cursor(name)), None)
-            if block is None or max((fact.time for fact in block.facts), default=0) >= moment:
+            if block is None or max(block.entries.times, default=0) >= moment:
                 break
             begin = block.batch.first
         last = 0
@@ -207,7 +207,7 @@ def _walk(directory: Directory, source: LogFiles, log: Log, misfits: Misfits, go
             source.size, source.positions = log.walk.chain.size, result.positions
             journey.reached(log, misfits, trust)
         else:
-            checkpoints, buffer = source.part(part.start, part.stop, start, log.walk.known)
+            checkpoints, buffer = source.part(part.start, part.stop, start, log.walk.judge.known)
             for item in checkpoints:
                 log.walk.step(item, buffer)
                 log.tell()

@@ -15,7 +15,7 @@ import ipaddress
 import os
 import secrets
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +92,9 @@ class Guard:
         """Return a text without secrets."""
         return scrub_text(text)
 
-    def personal(self, name: str) -> bool:
-        """Tell whether an attribute enters the statement only as a commitment."""
-        return policy().is_personal(name)
+    def personal(self, names: Collection[str]) -> Collection[str]:
+        """Return the attributes that enter the statement only as commitments."""
+        return policy().all_personal.intersection(names)
 
 
 def _noting(cleaned: Mapping[str, Any], removed: Iterable[str]) -> dict[str, Any]:

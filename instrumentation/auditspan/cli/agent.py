@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from auditspan import metrics
 from auditspan.cli import backend, common, status
 from auditspan_seal import ship
 from auditspan_seal.driver import Driver
@@ -72,6 +73,7 @@ def run(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     driver = Driver(sequencer, _Telling())
+    metrics.watch_directory(sequencer.directory)
     if reconciling is not None:
         reconciling.start(sequencer.directory)
     deadline = time.monotonic() + options.timeout
@@ -81,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
                 continue
             if options.once and (driver.delivered or time.monotonic() >= deadline):
                 break
-            stopping.wait(_POLL)
+            driver.wait(_POLL)
     finally:
         if reconciling is not None:
             reconciling.close()

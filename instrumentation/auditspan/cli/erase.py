@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from auditspan.cli import common
 from auditspan_seal import ship
+from auditspan_seal.delivery import Delivery
 from auditspan_seal.erase import disk
 from auditspan_seal.erase.wanted import Found, Hit, Wanted
 from auditspan_seal.errors import AuditspanError, SourceError
@@ -97,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
             left += _left_there(result)
         except SourceError as error:
             left.append(str(error))
-    elif any(item.index < ship.Delivery.load(directory.delivery).size for item in found):
+    elif any(item.index < Delivery.load(directory.delivery).size for item in found):
         left.append("These records were delivered: give --elasticsearch URL to erase the values there, too.")
     result["left"] = left
     nothing = not (found or result.get("documents_changed") or result.get("old_versions_released"))
@@ -151,7 +152,7 @@ def _deliver(directory: Directory) -> tuple[bool, list[str]]:
         if sequencer is None:
             return True, []
         try:
-            shipper = ship.Shipper(directory, ship.make_exporter())
+            shipper = ship.Shipper(directory, ship.make_sender())
             try:
                 delivered = shipper.ship()
             finally:

@@ -31,7 +31,7 @@ class Details:
 
     def attributes(self) -> dict[str, Any]:
         """Return the attributes; what is None is left out."""
-        found: dict[str, Any] = {names.EVENT_TYPE: self.TYPE.value, names.ACTION: self.action}
+        found: dict[str, Any] = {names.EVENT_TYPE: self.TYPE._value_, names.ACTION: self.action}
         for field, name in self.NAMES.items():
             value = getattr(self, field)
             if value is not None:
