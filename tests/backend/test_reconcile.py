@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import random
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
 
 from auditspan.cli import main
@@ -79,13 +82,18 @@ def reconciled(
     return state
 
 
-def indexes(ranges: list[dict[str, Any]], kind: str) -> list[int]:
-    """The indexes of all entries in ranges, or the tree sizes of all checkpoints."""
-    if kind == "checkpoint":
-        return sorted(item["last"] + 1 for item in ranges if item["kind"] == kind)
+def indexes(ranges: list[dict[str, Any]], directory: Directory | None = None) -> list[int]:
+    """The indexes of all entries in ranges; with a directory, the tree sizes of its checkpoints in ranges instead."""
+    if directory is None:
+        return sorted(
+            index for item in ranges if item["kind"] == "entry" for index in range(item["first"], item["last"] + 1)
+        )
     return sorted(
-        index for item in ranges if item["kind"] == kind for index in range(item["first"], item["last"] + 1)
-    )  # fmt: skip
+        block.batch.size
+        for block in reader.batches(directory.log)
+        for item in ranges
+        if item["kind"] == "checkpoint" and item["first"] <= block.batch.first <= item["last"]
+    )
 
 
 def verified(stack: Stack, directory: Directory) -> Verdict:
@@ -128,15 +136,15 @@ def test_documents_that_elasticsearch_lost_are_named_exactly_and_come_back(
     api.remove(lost)
     # Looking changes nothing.
     state = reconciled(capsys, directory, "--dry-run", code=3, wait=0)
-    assert indexes(state["open"], "entry") == lost_entries
-    assert indexes(state["open"], "checkpoint") == lost_sizes
+    assert indexes(state["open"]) == lost_entries
+    assert indexes(state["open"], directory) == lost_sizes
     assert {item["state"] for item in state["open"]} == {"missing"}
     assert len(there(api, directory)) == len(everything) - 20
     assert verified(stack, directory) is Verdict.FAILED
     # Exactly those come back, each once.
     state = reconciled(capsys, directory, wait=5)
-    assert indexes(state["returned"], "entry") == lost_entries
-    assert indexes(state["returned"], "checkpoint") == lost_sizes
+    assert indexes(state["returned"]) == lost_entries
+    assert indexes(state["returned"], directory) == lost_sizes
     assert (state["state"], state["resent"], state["open"]) == ("complete", 20, [])
     again = there(api, directory)
     assert sorted(hit["_id"] for hit in again) == sorted(expected(directory))  # a list: none is there twice
@@ -167,7 +175,7 @@ def test_an_altered_document_is_named_and_not_overwritten(
         "POST", place,
         {"doc": {"attributes": {spans.STATEMENT: hit["_source"]["attributes"][spans.STATEMENT], spans.INDEX: 99}}},
     )  # fmt: skip
-    assert indexes(reconciled(capsys, directory, code=1)["open"], "entry") == [7]
+    assert indexes(reconciled(capsys, directory, code=1)["open"]) == [7]
 
 
 def test_what_is_not_delivered_is_pending_and_not_missing(
@@ -194,7 +202,87 @@ def test_without_a_collector_to_send_to_it_says_so(
             monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
         state = reconciled(capsys, directory, code=3, wait=0)
         assert said in state["problem"]
-        assert indexes(state["open"], "entry") == [3]
+        assert indexes(state["open"]) == [3]
+
+
+class _Answers(http.server.BaseHTTPRequestHandler):
+    """Stands in for what the development stack does not have: a Collector that loses, and a failure store."""
+
+    reasons: dict[str, str]
+    elasticsearch: str
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        if self.path.startswith("/v1/traces"):
+            self._answer(200, b"", {"content-type": "application/x-protobuf"})
+        elif "failures" in self.path:
+            hits = [
+                {"_source": {"document": {"id": name}, "error": {"type": "document_parsing_exception", "message": why}}}
+                for name, why in self.reasons.items()
+                if name in body.decode()
+            ]
+            answer = json.dumps({"hits": {"hits": hits}}).encode()
+            self._answer(200, answer, {"content-type": "application/json", "x-elastic-product": "Elasticsearch"})
+        else:
+            self._forward(body)
+
+    def do_GET(self) -> None:
+        self._forward(b"")
+
+    def do_DELETE(self) -> None:
+        self._forward(self.rfile.read(int(self.headers.get("content-length") or 0)))
+
+    def _forward(self, body: bytes) -> None:
+        names = {"content-type", "accept"}
+        headers = {name: value for name, value in self.headers.items() if name.lower() in names}
+        answer = httpx.request(
+            self.command, self.elasticsearch + self.path, content=body, headers=headers, timeout=60
+        )  # fmt: skip
+        kept = {name: answer.headers[name] for name in ("content-type", "x-elastic-product") if name in answer.headers}
+        self._answer(answer.status_code, answer.content, kept)
+
+    def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "content-length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+def test_what_is_in_a_failure_store_is_named_with_its_reason(
+    delivering: None,
+    stack: Stack,
+    make_records: Make,
+    api: Api,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    directory = make_records(6)
+    reconciled(capsys, directory, wait=30)
+    gone = [hit for hit in there(api, directory) if hit["_source"]["attributes"].get(spans.INDEX) in (2, 4)]
+    api.remove(gone)
+    refused = next(hit["_id"] for hit in gone if hit["_source"]["attributes"][spans.INDEX] == 4)
+    more = {"reasons": {refused: "failed to parse field [x]"}, "elasticsearch": stack.elasticsearch_url}
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Answers", (_Answers,), more))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+        state = reconciled(capsys, directory, "--elasticsearch", url, code=3, wait=1)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert [(item["first"], item["last"], item["state"]) for item in state["open"]] == [
+        (2, 2, "missing"),
+        (4, 4, "refused"),
+    ]
+    assert "`failed to index document` in the log of the Collector" in state["open"][0]["why"]
+    assert "failure store: document_parsing_exception: failed to parse field [x]" in state["open"][1]["why"]
 
 
 def test_wrong_usage_is_said(

@@ -32,11 +32,12 @@ class Open:
     """A range of the log that Elasticsearch does not hold as the log does.
 
     Attributes:
-        kind: ``entry``, or ``checkpoint`` (then the range is that of the entries that it adds).
+        kind: ``entry``, or ``checkpoint`` (then the range is that of the entries that they add).
         first: index of the first entry.
         last: index of the last one.
         state: ``missing``; ``altered`` (another document has its place); ``refused`` (sent again, and not taken).
         why: what is known about the reason, in words.
+        count: how many entries or checkpoints it is.
     """
 
     kind: str
@@ -44,6 +45,7 @@ class Open:
     last: int
     state: str
     why: str = ""
+    count: int = 1
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Receipt:
     @property
     def missing(self) -> int:
         """How many entries and checkpoints are open."""
-        return sum(item.last - item.first + 1 if item.kind == "entry" else 1 for item in self.open)
+        return sum(item.count for item in self.open)
 
     @property
     def root(self) -> str:
@@ -104,7 +106,7 @@ class Receipt:
         """Read the receipt of the log of a directory; None: there is none, it is damaged, or of another log."""
         try:
             receipt = cls._parse(orjson.loads(path_of(directory).read_bytes()))
-        except (OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError, FormatError):
+        except (OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError, FormatError):
             return None
         return receipt if receipt.origin == directory.origin else None
 
@@ -118,7 +120,7 @@ class Receipt:
         numbers = (receipt.size, receipt.seen, receipt.begin, receipt.documents, receipt.checkpoints)
         if not all(type(number) is int and 0 <= number <= MAX_SIZE for number in numbers):
             raise ValueError
-        if not all(type(item.first) is int and type(item.last) is int for item in receipt.open):
+        if not all(type(number) is int for item in receipt.open for number in (item.first, item.last, item.count)):
             raise ValueError
         # The size must be that of a checkpoint of this log: it is what pruning rests on.
         if receipt.size:

@@ -165,22 +165,15 @@ def time_of(block: reader.Block) -> int:
 
 def ranges(differences: Iterable[Difference]) -> list[Open]:
     """Return differences as ranges, in order; neighbours of one kind and state become one."""
-    found: list[Open] = []
-    for item in sorted(differences, key=lambda item: (item.index, item.offset is None)):
-        kind, last = "entry", item.index
-        if item.offset is None:
-            kind, last = "checkpoint", item.block.batch.size - 1
-        before = next((other for other in reversed(found[-2:]) if other.kind == kind), None)
-        if (
-            kind == "entry"
-            and before is not None
-            and before.last + 1 == item.index
-            and (before.state, before.why) == (item.state, item.why)
-        ):
-            found[found.index(before)] = replace(before, last=last)
+    found: dict[str, list[Open]] = {"entry": [], "checkpoint": []}
+    for item in sorted(differences, key=lambda item: item.index):
+        kind, last = ("checkpoint", item.block.batch.size - 1) if item.offset is None else ("entry", item.index)
+        before = found[kind][-1] if found[kind] else None
+        if before is not None and (before.last + 1, before.state, before.why) == (item.index, item.state, item.why):
+            found[kind][-1] = replace(before, last=last, count=before.count + 1)
         else:
-            found.append(Open(kind, item.index, last, item.state, item.why))
-    return found
+            found[kind].append(Open(kind, item.index, last, item.state, item.why))
+    return sorted(found["entry"] + found["checkpoint"], key=lambda item: (item.first, item.last))
 
 
 def _counted(entries: Iterable[Entry], part: Part) -> Iterator[Entry]:

@@ -294,7 +294,7 @@ class _Run:
         found, seen = ranges(self._left), self._receipt.seen
         if len(found) > MAX_OPEN:
             seen = min(item.block.batch.first for item in self._left if item.index >= found[MAX_OPEN].first)
-            found = [item for item in found[:MAX_OPEN] if item.first < seen]
+            found = ranges(item for item in self._left if item.block.batch.first < seen)
         size = min((item.block.batch.first for item in self._left), default=seen)
         note = self._note_of(size)
         self._outcome.receipt = replace(

@@ -34,10 +34,7 @@ def gather(directory: Directory, delivered: int) -> dict[str, Any]:
             "seen": receipt.seen,
             "not_compared": max(0, delivered - receipt.seen),
             "missing": receipt.missing,
-            "open": [
-                {"kind": item.kind, "first": item.first, "last": item.last, "state": item.state, "why": item.why}
-                for item in receipt.open[:100]
-            ],
+            "open": [range_as_json(item) for item in receipt.open[:100]],
         },
         "reconciliation_error": attempt.error if attempt is not None else None,
         "reconciliation_failing_since": attempt.since if attempt is not None else None,
@@ -87,6 +84,20 @@ def lines(state: dict[str, Any], ago: Any) -> Iterator[str]:
 
 def describe(item: Open) -> str:
     """Say of a range what it is, for people."""
-    if item.kind == "checkpoint":
+    if item.kind == "checkpoint" and item.count == 1:
         return f"checkpoint of tree size {item.last + 1}"
+    if item.kind == "checkpoint":
+        return f"{item.count} checkpoints of the entries {item.first} to {item.last}"
     return f"entry {item.first}" if item.first == item.last else f"entries {item.first} to {item.last}"
+
+
+def range_as_json(item: Open) -> dict[str, Any]:
+    """Return a range as ``--json`` prints it."""
+    return {
+        "kind": item.kind,
+        "first": item.first,
+        "last": item.last,
+        "count": item.count,
+        "state": item.state,
+        "why": item.why,
+    }

@@ -12,10 +12,9 @@ from typing import Any
 from rich.markup import escape
 
 from auditspan.cli import common
-from auditspan.cli.arrival import describe
+from auditspan.cli.arrival import describe, range_as_json
 from auditspan_seal.errors import AuditspanError, DirectoryError, SourceError
 from auditspan_seal.log.attempt import Attempt
-from auditspan_seal.log.receipt import Open
 
 _ALTERED = 1
 _INCOMPLETE = 3
@@ -155,19 +154,15 @@ def as_json(outcome: Any) -> dict[str, Any]:
         "delivery_error": outcome.delivery_error,
         "hashed": outcome.hashed,
         "counted": outcome.counted,
-        "returned": [_range(item) for item in outcome.returned],
+        "returned": [range_as_json(item) for item in outcome.returned],
         "resent": outcome.resent,
-        "open": [_range(item) for item in receipt.open],
+        "open": [range_as_json(item) for item in receipt.open],
         "missing": receipt.missing,
         "expired": receipt.expired,
         "problem": outcome.problem,
         "dry_run": outcome.dry_run,
         "receipt": {"size": receipt.size, "root": receipt.root, "seen": receipt.seen, "time": receipt.time},
     }
-
-
-def _range(item: Open) -> dict[str, Any]:
-    return {"kind": item.kind, "first": item.first, "last": item.last, "state": item.state, "why": item.why}
 
 
 def _show(outcome: Any) -> None:
@@ -185,7 +180,7 @@ def _show(outcome: Any) -> None:
         f"{outcome.counted} counted"
     )
     for item in outcome.returned[:_SHOWN]:
-        console.print(f"  [bold]↺ {describe(item)}[/] was missing; sent again, and is there now")
+        console.print(f"  [bold]↺ {describe(item)}[/]: missing; sent again, there now")
     if len(outcome.returned) > _SHOWN:
         console.print(f"  … and {len(outcome.returned) - _SHOWN} more ranges; --json has them")
     if receipt.expired:
