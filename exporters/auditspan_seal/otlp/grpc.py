@@ -65,7 +65,7 @@ class GrpcSender:
 
         settings = self._settings
         chosen = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
-        compression = chosen.get(settings.compression or "none", grpc.Compression.NoCompression)
+        compression = chosen.get(settings.compression, grpc.Compression.NoCompression)
         options = (("grpc.primary_user_agent", "auditspan"),)
         if settings.secure:
             certificate, key = settings.client or (None, None)

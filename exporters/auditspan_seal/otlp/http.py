@@ -50,7 +50,7 @@ class HttpSender:
         self._place = shown(settings.endpoint)
         self._encoding: ModuleType = as_protobuf if settings.protocol == "http/protobuf" else as_json
         self._undecided = settings.protocol is None
-        self._compression = settings.compression or "none"
+        self._compression = settings.compression
         self._compress = _compressor(self._compression)
         self._session: requests.Session | None = None
 
@@ -160,7 +160,7 @@ def _session() -> requests.Session:
 
 def _compressor(name: str) -> Callable[[bytes], bytes]:
     if name == "gzip":
-        return lambda body: gzip.compress(body, 1)  # a quarter of the time of the usual 9, for a third more bytes
+        return lambda body: gzip.compress(body, 1)  # a quarter of the time of the usual 9, for half as many bytes more
     if name == "deflate":
         return lambda body: zlib.compress(body, 1)
     if name == "zstd":
