@@ -12,22 +12,25 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from opentelemetry.sdk.trace import ReadableSpan
 
-from auditspan_seal.driver import DRAIN, Driver
 from auditspan_seal.errors import AuditspanError
 from auditspan_seal.formats import entry
 from auditspan_seal.guard import OPEN, Careful, Guard
 from auditspan_seal.log.directory import mode_of, open_directory
 from auditspan_seal.log.segment import SegmentWriter
-from auditspan_seal.log.sequencer import BATCH_SIZE, Sequencer
 from auditspan_seal.recording import StatementMaker
+
+if TYPE_CHECKING:
+    # Imported with the first record: what signs takes long to import, and many processes record nothing.
+    from auditspan_seal.log.sequencer import Sequencer
 
 logger = logging.getLogger("auditspan")
 
+BATCH = 512  # records after which the sequencer is woken: a batch of it
 INTERVAL = 0.2  # seconds between batches at most
 TAKEOVER = 0.5  # seconds between attempts to become the sequencer
 STATUS_KEPT = 7 * 24 * 3600.0  # seconds after which the status of a process is removed
@@ -108,10 +111,10 @@ class AuditLog:
         self.recorded += 1
         if self._thread is None:
             self._start()
-        if self.recorded % BATCH_SIZE == 0:
+        if self.recorded % BATCH == 0:
             self._wake.set()
 
-    def close(self, timeout: float = DRAIN) -> None:
+    def close(self, timeout: float = 5.0) -> None:
         """Sequence and, as far as the Collector answers in time, deliver what is recorded. Idempotent."""
         with self._start_lock:
             thread, self._thread = self._thread, None
@@ -182,6 +185,9 @@ class AuditLog:
     def _start(self) -> None:
         with self._start_lock:
             if self._thread is None and not self._closing.is_set():
+                # Here and not in the thread: a child that is forked while a thread imports could never import it.
+                import auditspan_seal.driver  # noqa: F401
+
                 self._thread = threading.Thread(target=self._work, name="auditspan", daemon=True)
                 self._thread.start()
 
@@ -189,6 +195,8 @@ class AuditLog:
         """Wait to become the sequencer, then sequence and ship until closing."""
         while True:
             try:
+                from auditspan_seal.log.sequencer import Sequencer
+
                 sequencer = Sequencer.acquire(self.directory)
                 if sequencer is not None:
                     self._report("signing", None)
@@ -205,6 +213,8 @@ class AuditLog:
             self._closing.wait(TAKEOVER)
 
     def _serve(self, sequencer: Sequencer) -> None:
+        from auditspan_seal.driver import Driver
+
         driver = Driver(sequencer, self._report)
         self._sequencer = sequencer
         _remove_old_statuses(self.directory.processes)
@@ -218,7 +228,7 @@ class AuditLog:
                     self.publish_status()
                 if closing and not added:
                     break
-                if (added or 0) < BATCH_SIZE and not closing:
+                if (added or 0) < BATCH and not closing:
                     self._wake.wait(INTERVAL)
                     self._wake.clear()
         finally:
