@@ -40,7 +40,8 @@ MAY_IMPORT = {
     "auditspan_seal.witness": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.keys", "auditspan_seal.log",
     ),
-    "auditspan_seal.guard": (),
+    "auditspan_seal.interrupts": (),
+    "auditspan_seal.guard": ("auditspan_seal.interrupts",),
     "auditspan_seal.spans": ("auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.guard"),
     "auditspan_seal.ship": ("auditspan_seal.errors", "auditspan_seal.spans", "auditspan_seal.log"),
     "auditspan_seal.driver": (
@@ -48,11 +49,11 @@ MAY_IMPORT = {
     ),
     "auditspan_seal.modes": (),
     "auditspan_seal.synced": ("auditspan_seal.formats", "auditspan_seal.log"),
-    "auditspan_seal.deferred": (),
+    "auditspan_seal.deferred": ("auditspan_seal.interrupts",),
     "auditspan_seal.service": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.spans", "auditspan_seal.log",
         "auditspan_seal.driver", "auditspan_seal.guard", "auditspan_seal.modes", "auditspan_seal.synced",
-        "auditspan_seal.deferred",
+        "auditspan_seal.deferred", "auditspan_seal.interrupts",
     ),
     "auditspan_seal.processor": ("auditspan_seal.service",),
     "auditspan_seal.verify": (

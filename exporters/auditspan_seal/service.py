@@ -25,6 +25,7 @@ from auditspan_seal.driver import DRAIN, Driver
 from auditspan_seal.errors import AuditspanError, DirectoryError
 from auditspan_seal.formats import entry
 from auditspan_seal.guard import OPEN, Careful, Guard
+from auditspan_seal.interrupts import let_through
 from auditspan_seal.log.directory import mode_of, open_directory
 from auditspan_seal.log.segment import SegmentWriter
 from auditspan_seal.log.sequencer import BATCH_SIZE, Sequencer
@@ -131,6 +132,7 @@ class AuditLog:
         try:
             recorded = self._append(make)
         except Exception as error:
+            let_through(error)
             self._lose(error)
             return None
         self._full = False
@@ -177,6 +179,8 @@ class AuditLog:
             self._report("synced", None)
             return
         self.unsynced += 1
+        if self._closing.is_set():
+            return  # by a thread that goes on while the program ends: nobody signs here any more
         self._report(
             "synced",
             f"span.end() does not wait for a signed checkpoint now: there was none within {self.modes.max_wait:g} s "
@@ -273,7 +277,8 @@ class AuditLog:
                 thread = threading.Thread(target=self._work, name=OWN_THREADS, daemon=True)
                 try:
                     thread.start()
-                except RuntimeError as error:
+                except Exception as error:
+                    let_through(error)
                     # No more threads, or the interpreter is ending: what is recorded waits for the next process.
                     self._report("signing", f"records are kept but not signed by this process: {error}")
                     return
