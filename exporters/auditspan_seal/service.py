@@ -23,6 +23,7 @@ from auditspan_seal.deferred import Deferred
 from auditspan_seal.errors import AuditspanError, DirectoryError
 from auditspan_seal.formats import entry
 from auditspan_seal.guard import OPEN, Careful, Guard
+from auditspan_seal.interrupts import let_through
 from auditspan_seal.log.directory import mode_of, open_directory
 from auditspan_seal.log.segment import SegmentWriter
 from auditspan_seal.modes import Modes
@@ -135,6 +136,7 @@ class AuditLog:
         try:
             recorded = self._append(make)
         except Exception as error:
+            let_through(error)
             self._lose(error)
             if self._thread is None:
                 self._start()  # what stands in the way may be for this process to mend: it may be the one that signs
@@ -183,6 +185,8 @@ class AuditLog:
             self._report("synced", None)
             return
         self.unsynced += 1
+        if self._closing.is_set():
+            return  # by a thread that goes on while the program ends: nobody signs here any more
         self._report(
             "synced",
             f"span.end() does not wait for a signed checkpoint now: there was none within {self.modes.max_wait:g} s "
@@ -288,6 +292,7 @@ class AuditLog:
 
                     thread.start()
                 except Exception as error:
+                    let_through(error)
                     # No more threads, or the interpreter is ending: what is recorded waits for the next process.
                     self._report("signing", f"records are kept but not signed by this process: {error}")
                     return
