@@ -368,8 +368,6 @@ class AuditLog:
             # The lock belongs to the open file, which the child shares: it would keep it after the parent's death.
             self._sequencer.close()
             self._sequencer = None
-        if self._driver is not None:
-            self._driver.forked()
         self._thread = self._driver = None
         self._start_lock = threading.RLock()
         self._closing = threading.Event()
