@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from auditspan_seal.delivery import Delivery
-from auditspan_seal.errors import AuditspanError, FormatError
+from auditspan_seal.errors import AuditspanError
 from auditspan_seal.formats.batch import Batch
 from auditspan_seal.log import reader
 from auditspan_seal.log.directory import Directory
@@ -267,11 +267,10 @@ class _Run:
             offsets = [item.offset for item in items if item.offset is not None]
             try:
                 self._resend = self._resend or self._resender()
-                self._resend.send(items[0].block, offsets, any(item.offset is None for item in items))
+                refused = self._resend.send(items[0].block, offsets, any(item.offset is None for item in items))
+                entries = [item for item in items if item.offset is not None]
+                why.update((item.document_id, refused[item.index]) for item in entries if item.index in refused)
                 self._outcome.resent += len(items)
-            except FormatError as error:
-                # An entry of a later version, or a damaged line: the rest must not wait for it.
-                why.update((item.document_id, f"it cannot be sent: {error.what}") for item in items)
             except AuditspanError as error:
                 self._outcome.problem = str(error)
                 break
