@@ -205,6 +205,30 @@ def test_without_a_collector_to_send_to_it_says_so(
         assert indexes(state["open"]) == [3]
 
 
+def test_a_stream_that_has_rolled_over(
+    delivering: None, stack: Stack, make_records: Make, api: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = make_records(30)
+    reconciled(capsys, directory, wait=30)
+    before = there(api, directory)
+    api("POST", "/traces-audit.otel-default/_rollover")
+    lost = [hit for hit in before if hit["_source"]["attributes"].get(spans.INDEX) in range(10, 13)]
+    api.remove(lost)
+    # What is lost in the old index comes back into the new one; nothing else is sent, so nothing is there twice.
+    state = reconciled(capsys, directory)
+    assert (indexes(state["returned"]), state["copies"]) == ([10, 11, 12], 0)
+    again = there(api, directory)
+    assert sorted(hit["_id"] for hit in again) == sorted(hit["_id"] for hit in before)
+    assert len({hit["_index"] for hit in again}) == 3
+    # Delivered once more, Elasticsearch cannot know that the old index has it: that is seen, and no harm.
+    directory.delivery.unlink()
+    make_records(1)
+    eventually(lambda: len(there(api, directory)) >= len(expected(directory)) + 27, "copies of spans of the old index")
+    state = reconciled(capsys, directory, "--full", wait=20)
+    assert (state["state"], state["copies"]) == ("complete", 27)
+    assert verified(stack, directory) is Verdict.PASSED
+
+
 class _Answers(http.server.BaseHTTPRequestHandler):
     """Stands in for what the development stack does not have: a Collector that loses, and a failure store."""
 

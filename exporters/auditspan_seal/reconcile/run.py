@@ -164,6 +164,7 @@ class _Run:
             else:
                 part = compare(self._held, window)
                 self._outcome.hashed += part.hashed
+                self._outcome.copies += part.copies
             portion += part.differences
             self._receipt = replace(
                 self._receipt,
