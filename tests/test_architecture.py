@@ -44,7 +44,8 @@ MAY_IMPORT = {
     "auditspan_seal.witness": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.keys", "auditspan_seal.log",
     ),
-    "auditspan_seal.guard": (),
+    "auditspan_seal.interrupts": (),
+    "auditspan_seal.guard": ("auditspan_seal.interrupts",),
     "auditspan_seal.recording": ("auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.guard"),
     "auditspan_seal.spans": ("auditspan_seal.errors", "auditspan_seal.formats"),
     "auditspan_seal.otlp": (
@@ -63,11 +64,11 @@ MAY_IMPORT = {
     ),
     "auditspan_seal.modes": (),
     "auditspan_seal.synced": ("auditspan_seal.formats", "auditspan_seal.log"),
-    "auditspan_seal.deferred": (),
+    "auditspan_seal.deferred": ("auditspan_seal.interrupts",),
     "auditspan_seal.service": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.recording", "auditspan_seal.log",
         "auditspan_seal.driver", "auditspan_seal.guard", "auditspan_seal.modes", "auditspan_seal.synced",
-        "auditspan_seal.deferred",
+        "auditspan_seal.deferred", "auditspan_seal.interrupts",
     ),
     "auditspan_seal.processor": ("auditspan_seal.service",),
     "auditspan_seal.verify": (

@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 from opentelemetry.sdk.trace import ReadableSpan
 
+from auditspan_seal.interrupts import let_through
+
 LIMIT = 512
 """Spans in the queue at most: so many, and the one that is being recorded, are lost when the process is killed."""
 
@@ -73,8 +75,9 @@ class Deferred:
         self._thread = thread
         try:
             thread.start()
-        except RuntimeError:  # no more threads, or the interpreter is ending
+        except Exception as error:  # no more threads, or the interpreter is ending
             self._thread = None
+            let_through(error)
             return False
         multiprocessing = sys.modules.get("multiprocessing.util")
         if multiprocessing is not None:

@@ -129,6 +129,8 @@ class Driver:
 class _Worker:
     """A thread that brings the newest of the log somewhere; the network must not hold up the sequencer."""
 
+    LINGER = 1.0  # seconds that it gets to end after it was stopped
+
     def __init__(self, sequencer: Sequencer, report: Report, name: str, active: bool) -> None:
         self._sequencer = sequencer
         self._report = report
@@ -164,7 +166,7 @@ class _Worker:
             timeout = DRAIN_WHEN_AWAY if self._failures else DRAIN
         self._thread.join(timeout)
         self.stop()
-        self._thread.join(1.0)
+        self._thread.join(self.LINGER)
 
     def stop(self) -> None:
         """Make :meth:`bring` return soon."""
@@ -195,6 +197,8 @@ class _Worker:
 
 class _Shipping(_Worker):
     """Sends the documents of the log to the Collector."""
+
+    LINGER = 0.1  # once stopped it writes nothing any more, so a request that is not answered may end by itself
 
     def __init__(self, sequencer: Sequencer, report: Report) -> None:
         self._shipper: ship.Shipper | None = None

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
+from auditspan_seal.interrupts import let_through
+
 WITHHELD = "(withheld: the privacy guard failed)"
 REPORT_INTERVAL = 10.0  # seconds; a guard that fails does so for every value, and a report writes a log line and a file
 _STRUCTURE = ("audit.record.id", "audit.schema.version", "audit.event.type", "audit.action", "audit.outcome")
@@ -81,6 +83,7 @@ class Careful:
             return names
 
     def _failed(self, error: Exception) -> None:
+        let_through(error)
         self._failures += 1
         now = time.monotonic()
         if now - self._reported >= REPORT_INTERVAL:

@@ -13,26 +13,31 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from opentelemetry.sdk.trace import ReadableSpan
 
 from auditspan_seal import modes as modes_
 from auditspan_seal.deferred import Deferred
-from auditspan_seal.driver import DRAIN, Driver
 from auditspan_seal.errors import AuditspanError, DirectoryError
 from auditspan_seal.formats import entry
 from auditspan_seal.guard import OPEN, Careful, Guard
+from auditspan_seal.interrupts import let_through
 from auditspan_seal.log.directory import mode_of, open_directory
 from auditspan_seal.log.segment import SegmentWriter
-from auditspan_seal.log.sequencer import BATCH_SIZE, Sequencer
 from auditspan_seal.modes import Modes
 from auditspan_seal.recording import StatementMaker
 from auditspan_seal.synced import OWN_THREADS, Checkpoints, may_wait
 
+if TYPE_CHECKING:
+    # Imported with the first record: what signs takes long to import, and many processes record nothing.
+    from auditspan_seal.driver import Driver
+    from auditspan_seal.log.sequencer import Sequencer
+
 logger = logging.getLogger("auditspan")
 
+BATCH = 512  # records after which the sequencer is woken: a batch of it
 INTERVAL = 0.2  # seconds between batches at most
 RETRY = 0.05  # seconds between attempts to write a record, where AUDITSPAN_WHEN_FULL is block
 TAKEOVER = 0.5  # seconds between attempts to become the sequencer
@@ -131,6 +136,7 @@ class AuditLog:
         try:
             recorded = self._append(make)
         except Exception as error:
+            let_through(error)
             self._lose(error)
             if self._thread is None:
                 self._start()  # what stands in the way may be for this process to mend: it may be the one that signs
@@ -143,7 +149,7 @@ class AuditLog:
         self.recorded += 1
         if self._thread is None:
             self._start()
-        if self.recorded % BATCH_SIZE == 0:
+        if self.recorded % BATCH == 0:
             self._wake()
         return recorded
 
@@ -179,6 +185,8 @@ class AuditLog:
             self._report("synced", None)
             return
         self.unsynced += 1
+        if self._closing.is_set():
+            return  # by a thread that goes on while the program ends: nobody signs here any more
         self._report(
             "synced",
             f"span.end() does not wait for a signed checkpoint now: there was none within {self.modes.max_wait:g} s "
@@ -196,7 +204,7 @@ class AuditLog:
         """Whether this process is the one that sequences and ships for the directory."""
         return self._sequencer is not None
 
-    def close(self, timeout: float = DRAIN) -> None:
+    def close(self, timeout: float = 5.0) -> None:
         """Sequence and, as far as the Collector answers in time, deliver what is recorded. Idempotent."""
         if self._deferred is not None:
             self._deferred.close()
@@ -279,8 +287,12 @@ class AuditLog:
             if self._thread is None and not self._closing.is_set():
                 thread = threading.Thread(target=self._work, name=OWN_THREADS, daemon=True)
                 try:
+                    # Here and not in the thread: a child that is forked while a thread imports could never import it.
+                    import auditspan_seal.driver  # noqa: F401
+
                     thread.start()
-                except RuntimeError as error:
+                except Exception as error:
+                    let_through(error)
                     # No more threads, or the interpreter is ending: what is recorded waits for the next process.
                     self._report("signing", f"records are kept but not signed by this process: {error}")
                     return
@@ -290,6 +302,8 @@ class AuditLog:
         """Wait to become the sequencer, then sequence and ship until closing."""
         while True:
             try:
+                from auditspan_seal.log.sequencer import Sequencer
+
                 sequencer = Sequencer.acquire(self.directory)
                 if sequencer is not None:
                     self._report("signing", None)
@@ -307,6 +321,8 @@ class AuditLog:
             self._closing.wait(TAKEOVER)
 
     def _serve(self, sequencer: Sequencer) -> None:
+        from auditspan_seal.driver import Driver
+
         driver = Driver(sequencer, self._report)
         self._sequencer, self._driver = sequencer, driver
         self._tried.set()
@@ -323,7 +339,7 @@ class AuditLog:
                     self._publish_status_soon()
                 if closing and not added:
                     break
-                if (added or 0) < BATCH_SIZE and not closing:
+                if (added or 0) < BATCH and not closing:
                     driver.wait(INTERVAL)
         finally:
             driver.close()

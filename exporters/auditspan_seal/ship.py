@@ -17,7 +17,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from opentelemetry import context as otel_context
@@ -26,7 +26,7 @@ from auditspan_seal.delivery import Delivery, Rejected
 from auditspan_seal.log import reader
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.otlp import settings
-from auditspan_seal.otlp.answer import Answer, Kind, Sender
+from auditspan_seal.otlp.answer import Answer, Encoded, Kind, Sender
 from auditspan_seal.otlp.parcel import Checkpoint, Entry, Item
 
 logger = logging.getLogger("auditspan")
@@ -104,11 +104,18 @@ class Shipper:
         """
         if time.monotonic() < self._not_before:
             return False
-        for shipment in self._shipments():
+        shipments = self._shipments()
+        shipment, ahead = next(shipments, None), None
+        while shipment is not None:
+            following = next(shipments, None)
+            encoded = ahead.result() if ahead is not None else None
+            # While the network is waited for, the next request is made.
+            ahead = self._encode_ahead(following.items) if following is not None else None
             # What was accepted of it last time, before something went wrong, is not sent again.
-            self._settled = self._send_from(shipment.items, self._settled)
+            self._settled = self._send_from(shipment.items, self._settled, encoded)
             if self._settled < len(shipment.items) or not self._moved(shipment.after, shipment.size):
                 return False
+            shipment = following
         return True
 
     def send(self, items: Sequence[Item]) -> bool:
@@ -161,11 +168,16 @@ class Shipper:
         if last is not None:
             yield _Shipment(pending, last.after, last.batch.size)
 
-    def _send_from(self, items: Sequence[Item], start: int) -> int:
+    def _encode_ahead(self, items: Sequence[Item]) -> _Ahead:
+        first = items[: self._end_of_request(items, 0)]
+        return _Ahead(lambda: self._sender.encode(self._directory.origin, first))
+
+    def _send_from(self, items: Sequence[Item], start: int, encoded: Encoded | None = None) -> int:
         """Send items in requests of the present size; return up to where there is nothing more to do."""
         while start < len(items) and not self._stopped:
             end = self._end_of_request(items, start)
-            done = self._send(items[start:end])
+            fits = encoded is not None and (start, end) == (0, len(encoded.items))
+            done = self._send(items[start:end], encoded if fits else None)
             if done:
                 start = end
             elif done is not None:
@@ -180,13 +192,13 @@ class Shipper:
                 return end
         return len(items)
 
-    def _send(self, items: Sequence[Item]) -> bool | None:
+    def _send(self, items: Sequence[Item], encoded: Encoded | None) -> bool | None:
         """Send one request; return whether it was accepted. None: it is to be sent again in parts."""
         self._asked = time.monotonic()
         # Our own requests are not part of the automation: HTTP instrumentations must leave them alone.
         token = otel_context.attach(otel_context.set_value(otel_context._SUPPRESS_INSTRUMENTATION_KEY, True))
         try:
-            answer = self._sender.send(self._directory.origin, items)
+            answer = self._sender.send(self._directory.origin, items, encoded)
         except Exception as error:
             answer = Answer(Kind.REFUSED, f"{type(error).__name__} while sending to {endpoint()}: {error}")
         finally:
@@ -277,6 +289,25 @@ class Shipper:
             return False
         self._delivery.save(self._directory.delivery)
         return True
+
+
+class _Ahead:
+    """Does something in another thread."""
+
+    def __init__(self, work: Callable[[], Encoded]) -> None:
+        self._work = work
+        self._found: Encoded | None = None
+        self._thread = threading.Thread(target=self._run, name="auditspan-encode", daemon=True)
+        self._thread.start()
+
+    def result(self) -> Encoded | None:
+        """Return what came of it; None: it failed, and is to be done again where that can be told."""
+        self._thread.join()
+        return self._found
+
+    def _run(self) -> None:
+        with contextlib.suppress(Exception):
+            self._found = self._work()
 
 
 @dataclass(frozen=True)

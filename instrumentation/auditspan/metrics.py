@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
@@ -18,7 +19,9 @@ from auditspan.capture import faults
 from auditspan_seal.errors import AuditspanError
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.service import AuditLog
-from auditspan_seal.standing import Standing, look
+
+if TYPE_CHECKING:
+    from auditspan_seal.standing import Standing  # imported when it is first asked: most processes measure nothing
 
 ORIGIN = "audit.log.origin"
 FAULT = "auditspan.fault.location"
@@ -121,6 +124,8 @@ def _for_directories(number: Callable[[Standing], float]) -> Callable[[CallbackO
 
 
 def _standing(directory: Directory) -> Standing | None:
+    from auditspan_seal.standing import look
+
     moment, standing = _found.get(directory.origin, (0.0, None))
     if standing is None or time.monotonic() - moment > _FRESH:
         try:

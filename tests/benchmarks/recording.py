@@ -56,8 +56,7 @@ def page() -> list[str]:
         f"Spans of 20 attributes, {ROUNDS} rounds of fresh processes, a receiver in another process that keeps\n"
         "nothing. The baseline is the SDK's BatchSpanProcessor with OTLP/HTTP protobuf, unsigned, its queue raised to\n"
         "1,000,000 so that it drops nothing. Ours makes each span survive `kill -9`, signs it, and delivers all.\n"
-        "Ratios are paired, round by round: median (min to max). Floor and goal are of the design: below a floor is a\n"
-        "defect.",
+        "Ratios are paired, round by round: median (min to max). Floor and goal are those of the design.",
         "| what | measured | floor | goal |\n|---|---|---|---|\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows),
     ]
 

@@ -38,8 +38,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(os.environ.get("AUDITSPAN_DIR") or folder) / "log"
-        with Stack(Path(folder) / "stack") as stack:
-            stack.start()
+        with Stack.start(Path(folder) / "stack") as stack:
             print(json.dumps(run(stack, path, options.records, options.minutes * 60), indent=2))
 
 
@@ -92,7 +91,9 @@ def run(stack: Stack, path: Path, records: int, seconds: float) -> dict[str, Any
             "verifying": round(time.monotonic() - begin - reconciled),
         },
         "delivered per second": round(ended / delivered),
-        "memory in MB: seconds, agent, writers": memory,
+        "memory in MB, agent and writers, by seconds": "; ".join(
+            f"{at:.0f}: {', '.join(map(str, sizes))}" for at, *sizes in memory[:: max(1, len(memory) // 40)]
+        ),
     }
 
 

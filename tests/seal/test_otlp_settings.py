@@ -102,6 +102,33 @@ def test_zstd(log: Directory, receiver: Receiver, monkeypatch: pytest.MonkeyPatc
     assert receiver.indexes == ALL
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "compression"),
+    [
+        ("http://localhost:4318", "none"), ("http://127.0.0.1:4318/x", "none"), ("http://[::1]:4318", "none"),
+        ("https://collector.example:4318", "gzip"), ("http://10.0.0.1", "gzip"), ("http://128.0.0.1", "gzip"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("protocol", [None, "http/json", "http/protobuf", "grpc"])
+def test_what_leaves_the_machine_is_compressed(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str, compression: str, protocol: str | None
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+    if protocol:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    assert settings.load().compression == compression
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
+    assert settings.load().compression == "none"
+
+
+def test_zstd_without_its_package_is_gzip(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(settings, "find_spec", lambda name: None)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd")
+    assert settings.load().compression == "gzip"
+    assert "pip install 'auditspan[zstd]'" in caplog.text
+
+
 def test_what_is_not_understood_is_said_and_does_not_stop_delivery(
     log: Directory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

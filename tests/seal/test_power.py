@@ -13,6 +13,7 @@ from auditspan_seal.errors import DirectoryError
 from auditspan_seal.log import reader, segment, sequencer
 from auditspan_seal.log.directory import Directory, open_directory
 from auditspan_seal.log.sequencer import Sequencer
+from tests.seal import powerloss
 from tests.seal.crashing import visible_checkpoints
 from tests.seal.powerloss import Disk
 from tests.seal.test_crashes import check, names, record, sequence
@@ -74,9 +75,11 @@ def test_what_is_published_survives_from_the_first_entry_on(home: Path, tmp_path
     check(after, seen, {"entry 0", "entry 1", "entry 2"})
 
 
+@pytest.mark.parametrize("page", [1, 4096])
 def test_an_fsync_that_failed_is_not_made_good_by_a_second_one(
-    home: Path, tmp_path: Path, acquired: list[Sequencer]
+    home: Path, tmp_path: Path, acquired: list[Sequencer], monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
+    monkeypatch.setattr(powerloss, "PAGE", page)  # of one byte: nothing is saved by what happens to lie beside it
     failing = Failing(".log")
     failing.failed = 1
     disk = Disk(home, tmp_path / "store", failing)
@@ -91,8 +94,12 @@ def test_an_fsync_that_failed_is_not_made_good_by_a_second_one(
     check(after_cut(disk, tmp_path / "after"), seen, {"entry 0", "entry 1", "entry 2"})
 
 
-def test_nor_by_the_fsync_of_whoever_comes_next(home: Path, tmp_path: Path, acquired: list[Sequencer]) -> None:
+@pytest.mark.parametrize("page", [1, 4096])
+def test_nor_by_the_fsync_of_whoever_comes_next(
+    home: Path, tmp_path: Path, acquired: list[Sequencer], monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
     """A batch whose fsync failed can be read as if it were on disk; a successor must not sign on top of that."""
+    monkeypatch.setattr(powerloss, "PAGE", page)
     failing = Failing(".log")
     failing.failed = 1
     disk = Disk(home, tmp_path / "store", failing)
@@ -108,6 +115,50 @@ def test_nor_by_the_fsync_of_whoever_comes_next(home: Path, tmp_path: Path, acqu
         assert another.integrate() == 1
         seen = visible_checkpoints(another.directory)
     check(after_cut(disk, tmp_path / "after"), seen, {f"entry {number}" for number in range(4)})
+
+
+def test_nothing_is_to_be_seen_before_it_is_on_disk(home: Path, tmp_path: Path, acquired: list[Sequencer]) -> None:
+    """A shipper, or whoever verifies, reads while the sequencer writes: what it sees has to be there after a cut."""
+    seen: set[tuple[str, int, bytes]] = set()
+    directory = open_directory(home / "log", create=True)
+
+    class PowerCut(Exception):
+        pass
+
+    def look(path: Path) -> bool:
+        seen.update(visible_checkpoints(directory))
+        if path.suffix == ".log" and list(directory.segments.iterdir()):
+            raise PowerCut
+        return False
+
+    disk = Disk(home, tmp_path / "store", look)
+    with disk.installed():
+        one = acquire(home / "log", acquired)
+        record(one.directory, 0, 3)
+        with pytest.raises(PowerCut):
+            one.integrate()
+    disk.cut(tmp_path / "after")
+    after = open_directory(tmp_path / "after" / "log")
+    record(after, 9, 1)
+    sequence(after.path)
+    assert len(seen) == 1
+    check(after, seen, {"entry 9"})
+
+
+@pytest.mark.parametrize("left", [1, 2, 40])
+def test_a_batch_that_lacks_only_its_last_lf_is_whole(home: Path, left: int) -> None:
+    directory = open_directory(home / "log", create=True)
+    record(directory, 0, 2)
+    sequence(directory.path)
+    seen = visible_checkpoints(directory)
+    path = directory.log / reader.files(directory.log)[-1]
+    os.truncate(path, path.stat().st_size - left)
+    if left > 1:
+        directory.checkpoint.unlink()  # it was never published
+    sequence(directory.path)
+    if left == 1:
+        check(directory, seen, {"entry 0", "entry 1"})
+    assert path.read_bytes().endswith(b"\n")
 
 
 def test_the_name_of_a_new_file_is_on_disk_before_what_is_in_it_counts(

@@ -51,7 +51,7 @@ def look(directory: Directory) -> Found:
             f"{last.batch.size} are there.",
             f"Restore the files. {_start_anew(directory)}",
         )
-    return Found(last, is_open, None, frozenset([directory.origin, *pruned.replaced(directory)]))
+    return Found(last, is_open, None, frozenset([directory.origin, *pruned.replaced(directory, last)]))
 
 
 def published_checkpoint(directory: Directory) -> tuple[str, Checkpoint] | None:
@@ -94,12 +94,13 @@ def _last_block(directory: Directory) -> tuple[reader.Block | None, bool]:
     for name in reversed(names):
         last: reader.Block | None = None
         damaged: reader.Block | None = None
-        is_open = False
-        for block in reader.blocks(directory.log, reader.Cursor(name)):
-            if not isinstance(block, reader.Block) or block.after.file != name:
+        is_open, newest = False, name == names[-1]
+        for item in reader.blocks(directory.log, reader.Cursor(name)):
+            block = item if isinstance(item, reader.Block) else _signed_tail(directory, item) if newest else None
+            if block is None or block.after.file != name:
                 break
             whole = is_whole(block)
-            if damaged is not None or (name != names[-1] and not whole):
+            if damaged is not None or (not newest and not whole):
                 raise _altered(directory, name)
             if whole:
                 last = block
@@ -111,6 +112,18 @@ def _last_block(directory: Directory) -> tuple[reader.Block | None, bool]:
         if damaged is not None and (len(names) > 1 or published_checkpoint(directory) is not None):
             raise _altered(directory, name)
     return None, False
+
+
+def _signed_tail(directory: Directory, tail: reader.Tail) -> reader.Block | None:
+    """Return a batch that is on disk but for its last LF, which is written when all the rest was synced.
+
+    Perhaps it was published, and a power cut has taken the LF.
+    """
+    try:
+        block = reader.unfinished(directory.log, tail)
+    except OSError:
+        return None
+    return block if block is not None and is_whole(block) else None
 
 
 def _altered(directory: Directory, name: str) -> DirectoryError:

@@ -12,13 +12,13 @@ import fcntl
 import os
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from auditspan_seal.errors import DirectoryError, OverBudget
 from auditspan_seal.log.budget import Gate
 from auditspan_seal.log.directory import Directory, mode_of
-from auditspan_seal.log.window import Appender
+from auditspan_seal.log.window import LARGEST_WINDOW, Appender
 
 SUFFIX = ".seg"
 ROLL_SIZE = 64 * 1024 * 1024  # bytes; a full segment is closed so that its space can be freed
@@ -118,6 +118,8 @@ class SegmentWriter:
         # Written under another name until it is locked, so that nobody takes it for abandoned.
         draft = path.with_suffix(".new")
         mode = mode_of(self._folder)
+        with contextlib.suppress(FileNotFoundError):
+            draft.unlink()  # of an attempt that a signal handler has cut short by an exception
         descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
         try:
             os.fchmod(descriptor, mode)  # whatever the umask is: where an agent signs, it must be able to read
@@ -267,6 +269,22 @@ def waiting(path: Path, offset: int) -> int:
         return len(read_lines(path, offset, 1_000_000)[0])
     except FileNotFoundError:
         return 0
+
+
+def remove_empty(folder: Path, known: Collection[str]) -> None:
+    """Remove segments that a process made and died before it wrote anything.
+
+    Args:
+        folder: where segments are.
+        known: names of those that something is in the log of; they are left alone.
+    """
+    for name in names(folder):
+        if name not in known:
+            path = path_of(folder, name)
+            with contextlib.suppress(FileNotFoundError):
+                # The order matters: first the writer is seen to be gone, then that it left nothing.
+                if not has_writer(path) and not rest(path, 0, LARGEST_WINDOW):
+                    path.unlink()
 
 
 def has_writer(path: Path) -> bool:

@@ -43,6 +43,7 @@ class Sequencer:
         self._file: Path | None = None
         self._descriptor = -1
         self._end = 0  # bytes of the log file that are good
+        self._doubtful = False  # an attempt to write after them has failed
         self._signer: Signer
         self._intake: Intake
 
@@ -110,6 +111,8 @@ class Sequencer:
         entries, positions = self._intake.collect(self._positions, BATCH_SIZE)
         if entries:
             self._publish(entries, positions)
+        else:
+            segment.remove_empty(self.directory.segments, self._positions)
         gone, told = self._intake.finished(self._positions)
         try:
             # Before it is forgotten how far they are in the log: one that a power cut brings back would come in again.
@@ -187,7 +190,7 @@ class Sequencer:
                 (self.directory.log / name).unlink()  # a batch that was never published, in a new file
         self._file = self.directory.log / end.file
         try:
-            self._sync_again(self._file, last.begin, end.offset)
+            self._sync_again(self._file, max(0, last.begin - 1), end.offset)  # with the LF of the batch before
             self._descriptor = self._open(self._file)
             self._end = end.offset
             os.ftruncate(self._descriptor, self._end)
@@ -195,14 +198,15 @@ class Sequencer:
             raise self._unwritable(error) from error
 
     def _sync_again(self, path: Path, begin: int, end: int) -> None:
-        """Have the last batch on disk: whoever wrote it may have died after its fsync had failed.
+        """Have a part of a log file on disk whose fsync may have failed before.
 
-        The kernel then holds its pages for clean, so that they are read, but an fsync of today would do nothing with
-        them: they are written anew. Of all batches before, the fsync is known to have been successful.
+        After that the kernel holds its pages for clean: they can be read, but another fsync would do nothing with them.
+        So they are written anew. For all before the last batch an fsync is known to have been successful.
         """
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             data = os.pread(descriptor, end - begin, begin)
+            data += b"\n" * (end - begin - len(data))  # the LF that a power cut has taken, see _append
             written = 0
             while written < len(data):
                 written += os.pwrite(descriptor, data[written:], begin + written)
@@ -252,6 +256,9 @@ class Sequencer:
         self._show(note)
 
     def _append(self, data: bytes) -> None:
+        if self._file is not None and self._end and (self._doubtful or self._end >= ROLL_SIZE):
+            self._sync_again(self._file, self._end - 1, self._end)  # the LF of the batch before
+        self._doubtful = True
         if self._file is None or self._end >= ROLL_SIZE:
             file = self.directory.log / f"{self._tree.size:020d}{reader.SUFFIX}"
             descriptor = self._open(file)
@@ -268,11 +275,15 @@ class Sequencer:
         # Also after an attempt that failed: what it left would stand between two batches. Written anew, it is synced
         # anew, too; a second fsync alone would not do (after a failed one the kernel takes the pages for clean).
         os.ftruncate(self._descriptor, self._end)
-        written = 0
-        while written < len(data):
-            written += os.write(self._descriptor, data[written:])
+        written, synced = 0, len(data) - 1
+        while written < synced:
+            written += os.write(self._descriptor, data[written:synced])
         os.fsync(self._descriptor)
+        # The last LF lets readers see the batch: not before the rest is on disk, for what somebody has seen must never
+        # be signed in another way. It is synced with the next batch: one that lacks only that is taken for whole.
+        os.write(self._descriptor, data[synced:])
         self._end += len(data)
+        self._doubtful = False
 
     def _unwritable(self, error: OSError) -> DirectoryError:
         return DirectoryError(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timezone
 from email.utils import parsedate_to_datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from auditspan_seal.otlp.parcel import Item
 
@@ -48,11 +48,39 @@ class Answer:
     left_out: Sequence[tuple[int, str]] = field(default=())
 
 
-class Sender(Protocol):
-    """Sends one request at a time."""
+@dataclass(frozen=True)
+class Encoded:
+    """A request that is made before it can be sent.
 
-    def send(self, origin: str, items: Sequence[Item]) -> Answer:
-        """Send items of the log with this origin; never raises for what the network or the receiver does."""
+    Attributes:
+        items: what it carries.
+        encoding: how it is written.
+        content: what is to be sent.
+        spans: how many spans are in it.
+        left_out: entries that no span can be made of: index, and why.
+    """
+
+    items: Sequence[Item]
+    encoding: object
+    content: Any
+    spans: int
+    left_out: Sequence[tuple[int, str]]
+
+
+class Sender(Protocol):
+    """Sends one request at a time. The next one may be made in another thread meanwhile."""
+
+    def encode(self, origin: str, items: Sequence[Item]) -> Encoded:
+        """Make a request of items of the log with this origin."""
+
+    def send(self, origin: str, items: Sequence[Item], encoded: Encoded | None = None) -> Answer:
+        """Send items; never raises for what the network or the receiver does.
+
+        Args:
+            origin: name of the log.
+            items: what to send.
+            encoded: the same, made before; None: it is made now.
+        """
 
     def close(self) -> None:
         """Give connections back."""

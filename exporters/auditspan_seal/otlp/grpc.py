@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from auditspan_seal.otlp import as_protobuf
-from auditspan_seal.otlp.answer import LONGEST_WAIT, Answer, Kind
+from auditspan_seal.otlp.answer import LONGEST_WAIT, Answer, Encoded, Kind
 from auditspan_seal.otlp.parcel import Item
 from auditspan_seal.otlp.settings import Settings
 
@@ -32,12 +32,18 @@ class GrpcSender:
         self._channel: Any = None
         self._export: Any = None
 
-    def send(self, origin: str, items: Sequence[Item]) -> Answer:
+    def encode(self, origin: str, items: Sequence[Item]) -> Encoded:
+        """Make a request; see :class:`auditspan_seal.otlp.answer.Sender`."""
+        message, count, left_out = as_protobuf.message_of(origin, items)
+        return Encoded(items, as_protobuf, message, count, left_out)
+
+    def send(self, origin: str, items: Sequence[Item], encoded: Encoded | None = None) -> Answer:
         """Send items; see :class:`auditspan_seal.otlp.answer.Sender`."""
         import grpc  # as late as it can be: it is large
 
-        message, count, left_out = as_protobuf.message_of(origin, items)
-        if not count:
+        encoded = encoded or self.encode(origin, items)
+        message, left_out = encoded.content, encoded.left_out
+        if not encoded.spans:
             return Answer(Kind.ACCEPTED, left_out=left_out)
         try:
             if self._export is None:
@@ -65,7 +71,7 @@ class GrpcSender:
 
         settings = self._settings
         chosen = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
-        compression = chosen.get(settings.compression or "none", grpc.Compression.NoCompression)
+        compression = chosen.get(settings.compression, grpc.Compression.NoCompression)
         options = (("grpc.primary_user_agent", "auditspan"),)
         if settings.secure:
             certificate, key = settings.client or (None, None)
