@@ -23,6 +23,7 @@ from auditspan_seal.keys import read_verifier_key
 from auditspan_seal.log import reader, sequencer
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.log.receipt import Receipt
+from auditspan_seal.reconcile import compare
 from auditspan_seal.reconcile.held import checkpoint_id, entry_id
 from auditspan_seal.verify.elasticsearch import verify_elasticsearch
 from auditspan_seal.verify.report import Verdict
@@ -307,6 +308,28 @@ def test_what_is_in_a_failure_store_is_named_with_its_reason(
     ]
     assert "`failed to index document` in the log of the Collector" in state["open"][0]["why"]
     assert "failure store: document_parsing_exception: failed to parse field [x]" in state["open"][1]["why"]
+
+
+def test_what_stays_open_does_not_have_all_before_it_read_again(
+    delivering: None, make_records: Make, api: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(compare, "WINDOW", 10)
+    for _ in range(4):
+        directory = make_records(20)
+    reconciled(capsys, directory, wait=30)
+    everything = there(api, directory)
+    last = max(hit["_source"]["attributes"].get(spans.INDEX, -1) for hit in everything)
+    api.remove([hit for hit in everything if hit["_source"]["attributes"].get(spans.INDEX) == last])
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT")
+    for _ in range(3):
+        state = reconciled(capsys, directory, code=3, wait=0)
+        assert indexes(state["open"]) == [last]
+        assert state["counted"] > 60
+        assert state["hashed"] < 30
+        receipt = Receipt.load(directory)
+        assert receipt is not None
+        assert 60 < receipt.base <= receipt.size <= last
+        assert receipt.seen == last + 1
 
 
 def test_wrong_usage_is_said(
