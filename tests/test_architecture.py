@@ -55,7 +55,9 @@ MAY_IMPORT = {
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.spans", "auditspan_seal.otlp.parcel",
     ),
     "auditspan_seal.delivery": ("auditspan_seal.log",),
-    "auditspan_seal.ship": ("auditspan_seal.errors", "auditspan_seal.delivery", "auditspan_seal.otlp", "auditspan_seal.log"),
+    "auditspan_seal.ship": (
+        "auditspan_seal.errors", "auditspan_seal.delivery", "auditspan_seal.otlp", "auditspan_seal.log",
+    ),
     "auditspan_seal.standing": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.log", "auditspan_seal.delivery",
     ),
