@@ -30,8 +30,12 @@ MAY_IMPORT = {
     "auditspan.registry.compare": ("auditspan.registry.model", "auditspan.registry.compare_rules"),
     "auditspan.registry.compare_rules": (),
     # the two composition roots
-    "auditspan.boot": ("auditspan.selfcheck", "auditspan.capture", "auditspan_seal"),
-    "auditspan.cli": ("auditspan", "auditspan.schema", "auditspan.registry", "auditspan.devstack", "auditspan_seal"),
+    "auditspan.metrics": ("auditspan.capture", "auditspan_seal"),
+    "auditspan.boot": ("auditspan", "auditspan.metrics", "auditspan.selfcheck", "auditspan.capture", "auditspan_seal"),
+    "auditspan.cli": (
+        "auditspan", "auditspan.metrics", "auditspan.schema", "auditspan.registry", "auditspan.devstack",
+        "auditspan_seal",
+    ),
     # the seal, lowest layer first
     "auditspan_seal.errors": (),
     "auditspan_seal.formats": ("auditspan_seal.errors",),
@@ -41,9 +45,22 @@ MAY_IMPORT = {
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.keys", "auditspan_seal.log",
     ),
     "auditspan_seal.interrupts": (),
+    "auditspan_seal.forks": (),
     "auditspan_seal.guard": ("auditspan_seal.interrupts",),
-    "auditspan_seal.spans": ("auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.guard"),
-    "auditspan_seal.ship": ("auditspan_seal.errors", "auditspan_seal.spans", "auditspan_seal.log"),
+    "auditspan_seal.recording": ("auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.guard"),
+    "auditspan_seal.spans": ("auditspan_seal.errors", "auditspan_seal.formats"),
+    "auditspan_seal.otlp": (
+        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.spans", "auditspan_seal.forks",
+        "auditspan_seal.otlp.as_json",
+    ),
+    "auditspan_seal.otlp.as_json": (
+        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.spans", "auditspan_seal.otlp.parcel",
+    ),
+    "auditspan_seal.delivery": ("auditspan_seal.log",),
+    "auditspan_seal.ship": ("auditspan_seal.delivery", "auditspan_seal.otlp", "auditspan_seal.log"),
+    "auditspan_seal.standing": (
+        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.log", "auditspan_seal.delivery",
+    ),
     "auditspan_seal.driver": (
         "auditspan_seal.errors", "auditspan_seal.log", "auditspan_seal.ship", "auditspan_seal.witness",
     ),
@@ -51,14 +68,18 @@ MAY_IMPORT = {
     "auditspan_seal.synced": ("auditspan_seal.formats", "auditspan_seal.log"),
     "auditspan_seal.deferred": ("auditspan_seal.interrupts",),
     "auditspan_seal.service": (
-        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.spans", "auditspan_seal.log",
+        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.recording", "auditspan_seal.log",
         "auditspan_seal.driver", "auditspan_seal.guard", "auditspan_seal.modes", "auditspan_seal.synced",
-        "auditspan_seal.deferred", "auditspan_seal.interrupts",
+        "auditspan_seal.deferred", "auditspan_seal.interrupts", "auditspan_seal.forks",
     ),
     "auditspan_seal.processor": ("auditspan_seal.service",),
     "auditspan_seal.verify": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.keys", "auditspan_seal.log",
-        "auditspan_seal.spans", "auditspan_seal.ship", "auditspan_seal.witness.trusted",
+        "auditspan_seal.spans", "auditspan_seal.delivery", "auditspan_seal.witness.trusted",
+    ),
+    "auditspan_seal.reconcile": (
+        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.log", "auditspan_seal.spans",
+        "auditspan_seal.ship", "auditspan_seal.otlp", "auditspan_seal.delivery", "auditspan_seal.verify",
     ),
     "auditspan_seal.erase": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.log", "auditspan_seal.spans",
@@ -69,7 +90,7 @@ MAY_IMPORT = {
 
 PURE = (
     "auditspan.schema", "auditspan.registry.model", "auditspan.registry.compare", "auditspan.registry.compare_rules",
-    "auditspan_seal.formats", "auditspan_seal.errors",
+    "auditspan_seal.formats", "auditspan_seal.errors", "auditspan_seal.otlp.as_json",
 )  # fmt: skip
 NO_IO = {"os", "io", "pathlib", "socket", "subprocess", "time", "random", "secrets", "threading", "fcntl", "tempfile"}
 

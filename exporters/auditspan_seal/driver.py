@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from auditspan_seal import ship
 from auditspan_seal.errors import AuditspanError
+from auditspan_seal.log.budget import Keeper
 from auditspan_seal.log.doorbell import Doorbell, answer
 from auditspan_seal.log.sequencer import Sequencer
 
@@ -40,6 +41,7 @@ class Driver:
         self._next = time.monotonic() + (0.0 if sequencer.open else self._interval)
         self._shipping = _Shipping(sequencer, report)
         self._places = _Places(sequencer, report)
+        self._keeper = Keeper(sequencer.directory, report)
         self._bell = Doorbell(sequencer.directory)
         self._answering = self._unanswered = False
         self._offset = _offset()
@@ -63,6 +65,7 @@ class Driver:
         Returns:
             how many entries were added; None: it could not be done, which is reported, and is to be tried again.
         """
+        self._keeper.step()
         try:
             before = self._sequencer.size
             added = self._sequencer.integrate()
@@ -121,6 +124,8 @@ class Driver:
 class _Worker:
     """A thread that brings the newest of the log somewhere; the network must not hold up the sequencer."""
 
+    LINGER = 1.0  # seconds that it gets to end after it was stopped
+
     def __init__(self, sequencer: Sequencer, report: Report, name: str, active: bool) -> None:
         self._sequencer = sequencer
         self._report = report
@@ -156,7 +161,7 @@ class _Worker:
             timeout = DRAIN_WHEN_AWAY if self._failures else DRAIN
         self._thread.join(timeout)
         self.stop()
-        self._thread.join(1.0)
+        self._thread.join(self.LINGER)
 
     def stop(self) -> None:
         """Make :meth:`bring` return soon."""
@@ -164,6 +169,10 @@ class _Worker:
     def bring(self) -> bool:
         """Bring all there is; tell whether it worked."""
         raise NotImplementedError
+
+    def pause(self) -> float:
+        """Return the seconds to wait after a failure."""
+        return ship.backoff(self._failures)
 
     def _loop(self) -> None:
         while True:
@@ -177,18 +186,20 @@ class _Worker:
             if done:
                 self._wake.wait()
             else:
-                self._ending.wait(ship.backoff(self._failures))
+                self._ending.wait(self.pause())
             self._wake.clear()
 
 
 class _Shipping(_Worker):
     """Sends the documents of the log to the Collector."""
 
+    LINGER = 0.1  # once stopped it writes nothing any more, so a request that is not answered may end by itself
+
     def __init__(self, sequencer: Sequencer, report: Report) -> None:
         self._shipper: ship.Shipper | None = None
         try:
             if ship.endpoint() is not None:
-                self._shipper = ship.Shipper(sequencer.directory, ship.make_exporter())
+                self._shipper = ship.Shipper(sequencer.directory, ship.make_sender())
         except AuditspanError as error:
             report("delivery", str(error))
         except Exception as error:  # a setting that OpenTelemetry's exporter does not take
@@ -196,6 +207,8 @@ class _Shipping(_Worker):
         super().__init__(sequencer, report, "auditspan-ship", ship.endpoint() is not None)
         if self._shipper is None:
             self._thread = None
+        elif self._shipper.delivery.error is not None:
+            self._failures = 1  # it stood still in the process before this one
         self.start()
 
     def bring(self) -> bool:
@@ -207,6 +220,10 @@ class _Shipping(_Worker):
             return False
         self._report("delivery", None)
         return done
+
+    def pause(self) -> float:
+        assert self._shipper is not None
+        return self._shipper.pause(self._failures)
 
     def stop(self) -> None:
         if self._shipper is not None:

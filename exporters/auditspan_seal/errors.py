@@ -15,6 +15,7 @@
       + KeyFileError           a key that cannot be used
       + SignerError            a command that does not sign as it should
       + DirectoryError         a log directory that cannot be read or written
+      |   + OverBudget         it uses more disk than it may, and the policy is to refuse records
       + SourceError            a place to read from that does not answer or cannot be understood
       + SecondPlaceError       an archive or witness that checkpoints cannot be given to
       |   + Contradiction      it holds something that this log does not continue
@@ -84,6 +85,10 @@ class SignerError(AuditspanError):
 
 class DirectoryError(AuditspanError):
     """A log directory that cannot be read or written."""
+
+
+class OverBudget(DirectoryError):
+    """A log directory uses more disk than it may, and the policy is to refuse records."""
 
 
 class SourceError(AuditspanError):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from auditspan_seal.interrupts import let_through
@@ -24,8 +24,8 @@ class Guard(Protocol):
     def text(self, text: str) -> str:
         """Return the name of a span or event, or the description of a status, without secrets."""
 
-    def personal(self, name: str) -> bool:
-        """Tell whether a span attribute enters the statement only as a commitment."""
+    def personal(self, names: Collection[str]) -> Collection[str]:
+        """Return those of a span's attributes that enter the statement only as a commitment."""
 
 
 class _Open:
@@ -37,8 +37,8 @@ class _Open:
     def text(self, text: str) -> str:
         return text
 
-    def personal(self, name: str) -> bool:
-        return False
+    def personal(self, names: Collection[str]) -> Collection[str]:
+        return ()
 
 
 OPEN: Guard = _Open()
@@ -74,13 +74,13 @@ class Careful:
             self._failed(error)
             return WITHHELD
 
-    def personal(self, name: str) -> bool:
-        """Ask; if that fails, it is."""
+    def personal(self, names: Collection[str]) -> Collection[str]:
+        """Ask; if that fails, all are."""
         try:
-            return self._guard.personal(name)
+            return self._guard.personal(names)
         except Exception as error:
             self._failed(error)
-            return True
+            return names
 
     def _failed(self, error: Exception) -> None:
         let_through(error)

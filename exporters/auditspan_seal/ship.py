@@ -5,182 +5,357 @@ The log on disk is the queue: the cursor in ``delivery.json`` moves only after t
 sent twice (a crash between acceptance and the moved cursor) is refused as a duplicate by Elasticsearch, because the
 Collector derives the document ID from origin, index and statement.
 
-All ``OTEL_EXPORTER_OTLP_*`` settings are those of OpenTelemetry's own exporters, which do the sending.
+What a Collector accepted only in part (OTLP partial success) must not be sent again at once. It is remembered as
+rejected, and ``auditspan status`` shows it until reconciliation has found it or sent it again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
+import logging
+import random
 import threading
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-import orjson
 from opentelemetry import context as otel_context
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from auditspan_seal import spans
-from auditspan_seal.errors import AuditspanError, FormatError
+from auditspan_seal.delivery import Delivery, Rejected
 from auditspan_seal.log import reader
 from auditspan_seal.log.directory import Directory
+from auditspan_seal.otlp import settings
+from auditspan_seal.otlp.answer import Answer, Encoded, Kind, Sender
+from auditspan_seal.otlp.parcel import Checkpoint, Entry, Item
 
-_MAX_BACKOFF = 30.0  # seconds
+logger = logging.getLogger("auditspan")
+
+_LONGEST_PAUSE = 30.0  # seconds between attempts while the receiver is away or busy
+_LONGEST_PAUSE_REFUSED = 300.0  # the same where somebody has to mend something first
+_REQUEST = 1024 * 1024  # bytes of statements in a request, about; its body has about three times as much
+_SMALLEST_REQUEST = 16 * 1024
+_GROWS_AFTER = 100  # requests that were accepted since one broke
+_BREAKS = 5  # times in a row that a large record breaks the connection before it is taken for too large
+_LARGE = 64 * 1024  # bytes of a statement
+
+endpoint = settings.endpoint
 
 
-def endpoint() -> str | None:
-    """Return where spans are sent according to the environment; None: nowhere, the directory is the product."""
-    return os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or None
-
-
-def make_exporter() -> SpanExporter:
-    """Make OpenTelemetry's OTLP exporter for the protocol that the environment names (default http/protobuf).
+def make_sender() -> Sender:
+    """Make what sends by the protocol that the environment names.
 
     Raises:
         AuditspanError: the protocol is not known.
     """
-    protocol = (
-        os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
-        or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
-        or "http/protobuf"
-    ).strip()
-    if protocol == "http/protobuf":
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
+    chosen = settings.load()
+    if chosen.protocol == "grpc":
+        from auditspan_seal.otlp.grpc import GrpcSender
 
-        return HttpExporter()
-    if protocol == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
+        return GrpcSender(chosen)
+    from auditspan_seal.otlp.http import HttpSender
 
-        return GrpcExporter()
-    raise AuditspanError(
-        f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol!r}, which auditspan cannot send; nothing is delivered.",
-        "Set it to http/protobuf or grpc. Records stay in the directory and are delivered after a restart.",
-    )
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """How far delivery is.
-
-    Attributes:
-        cursor: the place in the log up to which everything is accepted.
-        size: number of entries accepted.
-        since: when the present failure began, seconds since the epoch; None: there is none.
-        error: the present failure in words.
-    """
-
-    cursor: reader.Cursor = field(default_factory=reader.Cursor)
-    size: int = 0
-    since: float | None = None
-    error: str | None = None
-
-    @classmethod
-    def load(cls, path: Path) -> Delivery:
-        """Read the state; a missing or damaged file means: from the start (duplicates are refused downstream)."""
-        try:
-            fields: dict[str, Any] = orjson.loads(path.read_bytes())
-            file, offset, size = fields["file"], fields["offset"], fields["size"]
-            since, error = fields.get("since"), fields.get("error")
-        except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
-            return cls()
-        numbers = all(type(number) is int and 0 <= number < 2**63 for number in (offset, size))
-        if not (numbers and isinstance(file, str) and "/" not in file):
-            return cls()
-        return cls(
-            reader.Cursor(file, offset),
-            size,
-            float(since) if isinstance(since, (int, float)) and not isinstance(since, bool) else None,
-            error if isinstance(error, str) else None,
-        )
-
-    def save(self, path: Path) -> None:
-        """Write the state, atomically."""
-        draft = path.with_suffix(".new")
-        draft.write_bytes(
-            orjson.dumps(
-                {
-                    "file": self.cursor.file,
-                    "offset": self.cursor.offset,
-                    "size": self.size,
-                    "since": self.since,
-                    "error": self.error,
-                }
-            )
-        )
-        os.replace(draft, path)
+    return HttpSender(chosen)
 
 
 class Shipper:
-    """Sends the log of a directory. Only the sequencer of the directory may have one."""
+    """Sends the log of a directory. Only the sequencer of the directory may have one.
 
-    def __init__(self, directory: Directory, exporter: SpanExporter) -> None:
+    Args:
+        directory: the directory.
+        sender: how to send; closed by :meth:`close`.
+    """
+
+    def __init__(self, directory: Directory, sender: Sender) -> None:
         self._directory = directory
-        self._exporter = exporter
+        self._sender = sender
         self._delivery = Delivery.load(directory.delivery)
-        self._stopping = threading.Event()
+        self._lock = threading.Lock()  # of the state: stop() is called from another thread
+        self._stopped = False
+        self._request = _REQUEST  # bytes of statements in a request at present
+        self._limit = _REQUEST  # the same, at most: less where a receiver has said that it was too large
+        self._accepted = 0  # requests since one broke
+        self._settled = 0  # items after the cursor that are accepted already
+        self._breaks: Counter[int] = Counter()  # entry that was sent alone → times that it broke the connection
+        self._refused = False
+        self._asked: float | None = None  # when a request was sent that is not answered yet
+        self._not_before = 0.0  # the receiver asked not to be asked again before this moment
+
+    @property
+    def delivery(self) -> Delivery:
+        """How far delivery is."""
+        return self._delivery
 
     def stop(self) -> None:
-        """Make :meth:`ship` return soon."""
-        self._stopping.set()
+        """Make :meth:`ship` return soon, and have nothing written any more: the directory may have another owner."""
+        with self._lock:
+            if not self._stopped and self._asked is not None:
+                waited = time.monotonic() - self._asked
+                self._note(
+                    f"{settings.shown(endpoint() or '')} did not answer within {waited:.1f} s; then the process ended"
+                )
+            self._stopped = True
 
     def ship(self) -> bool:
         """Send everything that is published.
 
         Returns:
-            Whether all of it was accepted; False: try again later.
+            Whether all of it was accepted; False: try again after :meth:`pause`.
         """
-        for block in reader.blocks(self._directory.log, self._delivery.cursor):
-            if self._stopping.is_set():
+        if time.monotonic() < self._not_before:
+            return False
+        shipments = self._shipments()
+        shipment, ahead = next(shipments, None), None
+        while shipment is not None:
+            following = next(shipments, None)
+            encoded = ahead.result() if ahead is not None else None
+            # While the network is waited for, the next request is made.
+            ahead = self._encode_ahead(following.items) if following is not None else None
+            # What was accepted of it last time, before something went wrong, is not sent again.
+            self._settled = self._send_from(shipment.items, self._settled, encoded)
+            if self._settled < len(shipment.items) or not self._moved(shipment.after, shipment.size):
                 return False
-            if not isinstance(block, reader.Block):
-                break  # a batch that is being written
-            if not self._send(self._documents(block)):
-                return False
-            self._delivery = Delivery(block.after, block.batch.size)
-            self._delivery.save(self._directory.delivery)
+            shipment = following
         return True
 
+    def send(self, items: Sequence[Item]) -> bool:
+        """Send some items of the log, whatever was sent before; the cursor stays where it is.
+
+        Returns:
+            Whether all of it was accepted.
+        """
+        return self._send_from(items, 0) == len(items)
+
+    def settled(self, first: int, end: int) -> None:
+        """Forget that entries were rejected: they are known to have arrived.
+
+        Args:
+            first: index of the first of them.
+            end: index after the last of them.
+        """
+        with self._lock:
+            self._delivery = self._delivery.without(first, end)
+            self._save()
+
+    def pause(self, failures: int) -> float:
+        """Return how long to wait after so many failures in a row, in seconds; there is no last try."""
+        asked_for = self._not_before - time.monotonic()
+        return max(asked_for, backoff(failures, _LONGEST_PAUSE_REFUSED if self._refused else _LONGEST_PAUSE))
+
     def close(self) -> None:
-        """Close the exporter."""
+        """Close the sender."""
         with contextlib.suppress(Exception):
-            self._exporter.shutdown()
+            self._sender.close()
 
-    def _documents(self, block: reader.Block) -> list[ReadableSpan]:
-        origin = self._directory.origin
-        documents = []
-        for offset, (statement, private) in enumerate(zip(block.statements, block.private, strict=True)):
-            try:
-                documents.append(spans.document_of(statement, private, origin, block.batch.first + offset))
-            except FormatError as error:
-                # An entry of a later version, or a damaged line: the rest must not wait for it.
-                self._note(f"The entry at index {block.batch.first + offset} cannot be shipped: {error.what}")
-        documents.append(spans.checkpoint_document(block.batch, origin, time.time_ns()))
-        return documents
+    # -- what is sent ------------------------------------------------------------------------------------------
 
-    def _send(self, documents: list[ReadableSpan]) -> bool:
+    def _shipments(self) -> Iterator[_Shipment]:
+        """Put small batches of the log together."""
+        pending: list[Item] = []
+        size = 0
+        last: reader.Block | None = None
+        for block in reader.blocks(self._directory.log, self._delivery.cursor):
+            if not isinstance(block, reader.Block):
+                break  # a batch that is being written
+            items = items_of(block)
+            weight = sum(map(_weight, items))
+            if last is not None and size + weight > _REQUEST:
+                yield _Shipment(pending, last.after, last.batch.size)
+                pending, size = [], 0
+            pending += items
+            size += weight
+            last = block
+        if last is not None:
+            yield _Shipment(pending, last.after, last.batch.size)
+
+    def _encode_ahead(self, items: Sequence[Item]) -> _Ahead:
+        first = items[: self._end_of_request(items, 0)]
+        return _Ahead(lambda: self._sender.encode(self._directory.origin, first))
+
+    def _send_from(self, items: Sequence[Item], start: int, encoded: Encoded | None = None) -> int:
+        """Send items in requests of the present size; return up to where there is nothing more to do."""
+        while start < len(items) and not self._stopped:
+            end = self._end_of_request(items, start)
+            fits = encoded is not None and (start, end) == (0, len(encoded.items))
+            done = self._send(items[start:end], encoded if fits else None)
+            if done:
+                start = end
+            elif done is not None:
+                break
+        return start
+
+    def _end_of_request(self, items: Sequence[Item], start: int) -> int:
+        size = 0
+        for end in range(start, len(items)):
+            size += _weight(items[end])
+            if end > start and size > self._request:
+                return end
+        return len(items)
+
+    def _send(self, items: Sequence[Item], encoded: Encoded | None) -> bool | None:
+        """Send one request; return whether it was accepted. None: it is to be sent again in parts."""
+        self._asked = time.monotonic()
         # Our own requests are not part of the automation: HTTP instrumentations must leave them alone.
         token = otel_context.attach(otel_context.set_value(otel_context._SUPPRESS_INSTRUMENTATION_KEY, True))
         try:
-            accepted = self._exporter.export(documents) is SpanExportResult.SUCCESS
-            problem = None if accepted else f"The Collector at {endpoint()} did not accept the records."
+            answer = self._sender.send(self._directory.origin, items, encoded)
         except Exception as error:
-            accepted, problem = False, f"{type(error).__name__} while sending to {endpoint()}"
+            answer = Answer(Kind.REFUSED, f"{type(error).__name__} while sending to {endpoint()}: {error}")
         finally:
             otel_context.detach(token)
-        if problem is not None:
-            self._note(problem)
-        return accepted
+            self._asked = None
+        self._refused = answer.kind is Kind.REFUSED
+        if answer.kind is Kind.ACCEPTED:
+            self._grow()
+            self._reject(items, answer)
+            return True
+        if answer.kind is Kind.TOO_LARGE and len(items) > 1:
+            self._limit = self._request = max(1, sum(map(_weight, items)) // 2)
+            return None
+        if answer.kind is Kind.BROKEN:
+            self._request, self._accepted = max(_SMALLEST_REQUEST, self._request // 2), 0
+        if answer.kind is Kind.TOO_LARGE or (answer.kind is Kind.BROKEN and self._is_too_large(items)):
+            # Alone it is still too large: nothing that comes after it must wait for it for ever.
+            self._reject(items, Answer(Kind.ACCEPTED, rejected=1, reason=f"too large: {answer.problem}"))
+            return True
+        if answer.wait is not None:
+            self._not_before = time.monotonic() + answer.wait
+        with self._lock:
+            self._note(answer.problem or "the records were not accepted")
+        return False
+
+    def _grow(self) -> None:
+        """Go back to larger requests after small ones have got through for a while."""
+        self._accepted += 1
+        if self._request < self._limit and self._accepted >= _GROWS_AFTER:
+            self._request, self._accepted = min(self._limit, self._request * 2), 0
+
+    def _is_too_large(self, items: Sequence[Item]) -> bool:
+        """Tell whether it is a large record itself, and not the network, that breaks the connection again and again."""
+        item = items[0]
+        if len(items) > 1 or not isinstance(item, Entry) or len(item.statement) < _LARGE:
+            return False
+        self._breaks[item.place] += 1
+        if self._breaks[item.place] < _BREAKS:
+            return False
+        small = next(reader.batches(self._directory.log))
+        probe = self._sender.send(self._directory.origin, [Checkpoint(small.batch, time.time_ns())])
+        return probe.kind is Kind.ACCEPTED
+
+    # -- what is remembered ------------------------------------------------------------------------------------
+
+    def _moved(self, after: reader.Cursor, size: int) -> bool:
+        with self._lock:
+            if self._delivery.error is not None:
+                logger.warning("auditspan: delivery goes on.")
+            self._settled = 0
+            self._breaks.clear()
+            self._delivery = replace(self._delivery, cursor=after, size=size, since=None, error=None)
+            return self._save()
+
+    def _reject(self, items: Sequence[Item], answer: Answer) -> None:
+        found = [Rejected(index, index + 1, 1, f"cannot be shipped: {why}") for index, why in answer.left_out]
+        if answer.rejected:
+            first, end = _range(items)
+            found.append(Rejected(first, end, answer.rejected, answer.reason or "the receiver does not say why"))
+        if not found:
+            if self._delivery.rejected and len({*range(*_range(items))} - {*_places(items)}) == 0:
+                self.settled(*_range(items))  # sent again, and taken this time
+            return
+        with self._lock:
+            for item in found:
+                logger.error(
+                    "auditspan: of the entries %d to %d, %d were not taken: %s",
+                    item.first,
+                    item.end - 1,
+                    item.spans,
+                    item.reason,
+                )
+            self._delivery = self._delivery.with_rejected(found)
+            self._save()
 
     def _note(self, problem: str) -> None:
-        since = self._delivery.since or time.time()
-        self._delivery = Delivery(self._delivery.cursor, self._delivery.size, since, problem)
+        """Remember what holds delivery up, and say so once; the lock is held."""
+        if self._stopped:
+            return
+        if self._delivery.error is None:
+            logger.warning("auditspan: delivery stands still, and is tried again until it works: %s", problem)
+        self._delivery = replace(self._delivery, since=self._delivery.since or time.time(), error=problem)
         with contextlib.suppress(OSError):
-            self._delivery.save(self._directory.delivery)
+            self._save()
+
+    def _save(self) -> bool:
+        if self._stopped:
+            return False
+        self._delivery.save(self._directory.delivery)
+        return True
 
 
-def backoff(failures: int) -> float:
-    """Return how long to wait after so many failures in a row, in seconds: 0.5, 1, 2 … 30; there is no last try."""
-    return float(min(_MAX_BACKOFF, 0.5 * 2 ** min(failures - 1, 10)))
+class _Ahead:
+    """Does something in another thread."""
+
+    def __init__(self, work: Callable[[], Encoded]) -> None:
+        self._work = work
+        self._found: Encoded | None = None
+        self._thread = threading.Thread(target=self._run, name="auditspan-encode", daemon=True)
+        self._thread.start()
+
+    def result(self) -> Encoded | None:
+        """Return what came of it; None: it failed, and is to be done again where that can be told."""
+        self._thread.join()
+        return self._found
+
+    def _run(self) -> None:
+        with contextlib.suppress(Exception):
+            self._found = self._work()
+
+
+@dataclass(frozen=True)
+class _Shipment:
+    """What is sent before the cursor moves, and where the cursor is then."""
+
+    items: list[Item]
+    after: reader.Cursor
+    size: int
+
+
+def items_of(block: reader.Block) -> list[Item]:
+    """Return what is sent of a batch of the log: its entries, then its checkpoint."""
+    first = block.batch.first
+    found: list[Item] = [
+        Entry(index, statement, private)
+        for index, (statement, private) in enumerate(zip(block.statements, block.private, strict=True), first)
+    ]
+    found.append(Checkpoint(block.batch, time.time_ns()))
+    return found
+
+
+def backoff(failures: int, longest: float = _LONGEST_PAUSE) -> float:
+    """Return how long to wait after so many failures in a row: 0.5 s, 1, 2 … give or take a fifth.
+
+    Args:
+        failures: from 1 on.
+        longest: seconds.
+    """
+    seconds = min(longest, 0.5 * 2 ** min(failures - 1, 10))
+    return float(seconds * random.uniform(0.8, 1.2))  # noqa: S311 - so that not all processes come at the same moment
+
+
+def _weight(item: Item) -> int:
+    """Return about how many bytes of the log an item is of."""
+    if isinstance(item, Entry):
+        return len(item.statement) + len(item.private)
+    return 64 * len(item.batch.leaves)
+
+
+def _range(items: Sequence[Item]) -> tuple[int, int]:
+    """Return the indexes that items are about: from, and up to before."""
+    places = _places(items)
+    if places:
+        return places[0], places[-1] + 1
+    batches = [item.batch for item in items if isinstance(item, Checkpoint)]
+    return batches[0].first, batches[-1].size
+
+
+def _places(items: Sequence[Item]) -> list[int]:
+    return [item.place for item in items if isinstance(item, Entry)]

@@ -62,6 +62,9 @@ _TYPES = {
 }
 """The event type that a verb means; any other verb is a step of the workflow."""
 
+_EVENT_TYPES, _DECISIONS, _ACTOR_TYPES = (
+    frozenset(member.value for member in enumeration) for enumeration in (EventType, Decision, ActorType)
+)
 _FIELDS = 50  # names of changed fields that are recorded at most
 
 
@@ -252,7 +255,7 @@ def _recorder() -> Recorder:
 
 
 def _declared(actor: str, kind: str) -> Actor:
-    known = kind in {member.value for member in ActorType}
+    known = kind in _ACTOR_TYPES
     return Actor(str(actor), ActorType(kind) if known else ActorType.SYSTEM, ActorEvidence.DECLARED)
 
 
@@ -261,14 +264,14 @@ def _details(verb: str, kind: str | None, said: Mapping[str, Any]) -> tuple[Deta
 
     A builder wants its required arguments; what was not said is missing from the record, which says so itself.
     """
-    known = kind in {member.value for member in EventType}
+    known = kind in _EVENT_TYPES
     if kind is not None and not known:
         faults.count(f"api: action({verb!r}): the registry has no event type of that name", KeyError())
     builder = BUILDERS.get(EventType(kind) if known else _TYPES.get(verb, EventType.WORKFLOW_FINISHED))
     if builder is None:  # an event type of the log itself
         builder = BUILDERS[EventType.WORKFLOW_FINISHED]
     said = {name: value for name, value in said.items() if value is not None}
-    if "decision" in builder.NAMES and verb.lower() in {member.value for member in Decision}:
+    if "decision" in builder.NAMES and verb.lower() in _DECISIONS:
         said.setdefault("decision", verb.lower())
     fields: dict[str, Any] = dict.fromkeys(builder.NAMES)
     fields |= {name: value for name, value in said.items() if name in builder.NAMES}

@@ -20,7 +20,7 @@ from opentelemetry.instrumentation.dependencies import DependencyConflictError
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from auditspan import selfcheck
+from auditspan import metrics, selfcheck
 from auditspan.capture import conformance, environ, faults, instrumentor, privacy, recorder
 from auditspan.capture.sampling import AuditSampler
 from auditspan_seal.errors import AuditspanError, NotActive
@@ -76,6 +76,7 @@ def activate(provider: trace.TracerProvider | None = None) -> AuditLog:
     faults.on_fault(log.publish_status)
     os.register_at_fork(after_in_child=_forget_counts)
     _join_parent_process()
+    metrics.watch(log)
     _log = log
     selfcheck.active = True
     return log

@@ -23,7 +23,7 @@ from auditspan.cli import main
 from auditspan_seal import ship, spans
 from auditspan_seal.formats import commitment
 from auditspan_seal.keys import read_verifier_key
-from auditspan_seal.log import reader
+from auditspan_seal.log import reader, sequencer
 from auditspan_seal.log.directory import Directory, open_directory
 from auditspan_seal.processor import AuditSpanProcessor
 from auditspan_seal.service import AuditLog
@@ -180,7 +180,7 @@ def test_a_thousand_secrets_arrive_nowhere(
             exported += encode_spans(
                 [spans.document_of(statement, private, directory.origin, block.batch.first + index)]
             ).SerializeToString()
-    shipper = ship.Shipper(directory, ship.make_exporter())
+    shipper = ship.Shipper(directory, ship.make_sender())
     assert shipper.ship()
     shipper.close()
     arrived = wait_for(elasticsearch, directory)
@@ -259,3 +259,40 @@ def files_of(client: Elasticsearch, place: str) -> bytes | None:
         with contextlib.suppress(FileNotFoundError, IsADirectoryError):  # a merge in the background removes files
             content += path.read_bytes()
     return content
+
+
+def test_values_in_what_was_pruned_are_erased_in_elasticsearch(
+    stack: Any,
+    delivered: None,
+    elasticsearch: Elasticsearch,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sequencer, "ROLL_SIZE", 10_000)
+    for _ in range(3):
+        provider = TracerProvider(shutdown_on_exit=False)
+        log = AuditLog(tmp_path / "log", guard=Guard())
+        provider.add_span_processor(AuditSpanProcessor(log))
+        for address in [ADDRESS, OTHER] * 6:
+            attributes = audit_attributes(**{"client.address": address})
+            provider.get_tracer("test").start_span("record", attributes=attributes).end()
+        provider.shutdown()
+    directory, url = log.directory, stack.elasticsearch_url
+    key = read_verifier_key(directory.verifier_key)
+    wait_for(elasticsearch, directory)
+    assert main(["backend", "reconcile", str(directory.path), "--elasticsearch", url]) == 0
+    assert main(["prune", str(directory.path), "--older-than", "0"]) == 0
+    left = sum(block.batch.size - block.batch.first for block in reader.batches(directory.log))
+    assert left < 20
+    erase = ["erase", str(directory.path), "--value", ADDRESS, "--reason", "request 4712"]
+    # Without Elasticsearch it cannot know of them, and does not say that all is done.
+    assert main([*erase, "--dry-run"]) == 3
+    assert "were pruned from this directory: give --elasticsearch URL" in capsys.readouterr().out
+    assert main([*erase, "--elasticsearch", url]) == 0
+    assert "18 values of client.address erased" in capsys.readouterr().out
+    found = json.dumps(documents(elasticsearch, directory.origin))
+    assert ADDRESS not in found
+    assert found.count(f'"client.address": "{OTHER}"') == 18
+    report = verify_elasticsearch(url, key, origin=directory.origin, wait=30)
+    assert (report.verdict, report.erased) == (Verdict.PASSED, 18)

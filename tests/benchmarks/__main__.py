@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests.benchmarks import record, verify
+from tests.benchmarks import backlog, record, recording, verify
 from tests.benchmarks.harness import machine, table
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
@@ -22,6 +22,10 @@ def main() -> None:
     for title, text, cases in record.suites():
         print(f"{title} …", file=sys.stderr, flush=True)
         parts += [f"## {title}", text, table(record.measure(cases))]
+    print(f"{recording.TITLE} …", file=sys.stderr, flush=True)
+    parts += recording.page()
+    print(f"{backlog.TITLE} …", file=sys.stderr, flush=True)
+    parts += backlog.page()
     print(f"{verify.TITLE} …", file=sys.stderr, flush=True)
     parts += verify.page()
     content = "\n\n".join(parts) + "\n"

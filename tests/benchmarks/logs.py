@@ -20,6 +20,7 @@ from auditspan_seal.keys import KeyFileSigner, sign_checkpoint
 from auditspan_seal.log import reader
 from auditspan_seal.log.directory import Directory, open_directory
 from auditspan_seal.log.sequencer import BATCH_SIZE, ROLL_SIZE
+from auditspan_seal.recording import StatementMaker
 from tests.records import audit_attributes
 
 SEGMENT = "0123456789abcdef"
@@ -58,7 +59,7 @@ def make_log(folder: Path, records: int, *, batch: int = BATCH_SIZE, segments: i
 
 def _statements(origin: str, key: str, records: int, segments: int, numbers: dict[str, int]) -> Iterator[bytes]:
     yield statements.encode({"v": 2, "type": "genesis", "origin": origin, "key": key, "time": "1", "attributes": {}})
-    maker = spans.StatementMaker(origin)
+    maker = StatementMaker(origin)
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("benchmark", "1.0")
     templates = []
     for number in range(100):
@@ -106,9 +107,9 @@ def export(directory: Directory, path: Path) -> int:
 
 def otlp(found: list[ReadableSpan]) -> dict[str, Any]:
     """Return spans as an OTLP/JSON request, in the spelling of the Collector."""
-    groups: dict[int, list[ReadableSpan]] = {}
+    groups: dict[object, list[ReadableSpan]] = {}
     for span in found:
-        groups.setdefault(id(span.resource.attributes.get("service.name")), []).append(span)
+        groups.setdefault(span.resource.attributes.get("service.name"), []).append(span)
     return {
         "resourceSpans": [
             {

@@ -129,3 +129,20 @@ def test_a_builder_says_what_it_is_given() -> None:
 
 def test_the_seal_speaks_of_the_same_schema() -> None:
     assert entry.SCHEMA_VERSION == schema.SCHEMA_VERSION
+
+
+def test_a_builder_wants_what_is_required_and_knows_nothing_else() -> None:
+    with pytest.raises(TypeError, match="missing required arguments: webhook_"):
+        events.WebhookDelivery(webhook_source="shop")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="unexpected arguments: colour, weight"):
+        events.DataRead(weight=1, colour="red")  # type: ignore[call-arg]
+
+
+def test_a_builder_is_a_value_and_does_not_change() -> None:
+    said = events.DataRead(data_count=3)
+    with pytest.raises(AttributeError):
+        said.data_count = 4  # type: ignore[misc]
+    assert said == events.DataRead(data_count=3) != events.DataRead(data_count=4)
+    assert said != events.DataWrite(data_count=3)
+    assert repr(said).startswith("DataRead(action='READ', connector_name=None")
+    assert events.DataRead().attributes() == {schema.EVENT_TYPE: "data.read", schema.ACTION: "READ"}

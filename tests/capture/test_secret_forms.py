@@ -23,9 +23,9 @@ EACH = 25
 
 @pytest.fixture(autouse=True)
 def nothing_remembered() -> Iterator[None]:
-    secret_detection._known_clean.cache_clear()
+    secret_detection.forget()
     yield
-    secret_detection._known_clean.cache_clear()
+    secret_detection.forget()
 
 
 def survives(secret: str, found: Any) -> bool:
@@ -78,7 +78,7 @@ def leaks(kind: str) -> list[str]:
 def test_no_token_survives_and_without_its_pattern_it_would(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert leaks(kind) == []
     monkeypatch.delitem(secret_detection._TOKENS, kind)
-    secret_detection._known_clean.cache_clear()
+    secret_detection.forget()
     assert leaks(kind) != []
 
 
@@ -295,3 +295,19 @@ def test_what_is_shared_many_times_is_looked_at_once() -> None:
     for _ in range(30):
         value = [value, value]
     assert scrub(value)[0] is value
+
+
+def test_a_label_beside_a_value_is_read_among_the_attributes_themselves() -> None:
+    for label in ("name", "key"):
+        cleaned, removed = scrub_mapping({label: "DB_PASSWORD", "value": "hunter2"})
+        assert (cleaned["value"], removed) == (REMOVED, ["value"])
+        assert scrub_mapping({label: "colour", "value": "green"}) == ({label: "colour", "value": "green"}, [])
+
+
+def test_what_is_remembered_is_bounded_and_has_no_secret() -> None:
+    for number in range(5000):
+        scrub_mapping({f"app.name{number}": f"value {number}", "app.other": "x" * 300 + str(number)})
+        scrub_mapping({"app.detail": f"password=hunter{number}x!", f"secret{number}": "plain"})
+    kept = (secret_detection._clean, secret_detection._clean_long, secret_detection._clean_names)
+    assert [len(clean) <= most for clean, most in zip(kept, (4096, 128, 1024), strict=True)] == [True] * 3
+    assert not any("hunter" in text or text == "plain" for text in secret_detection._clean)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from auditspan.cli import erase as cli_erase
 from auditspan.cli import main
-from auditspan_seal import ship, spans
+from auditspan_seal import spans
+from auditspan_seal.delivery import Delivery
 from auditspan_seal.erase import disk
+from auditspan_seal.erase.wanted import Wanted
 from auditspan_seal.errors import DirectoryError
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.guard import Careful
@@ -95,7 +97,7 @@ def test_a_process_that_never_has_nothing_waiting_is_no_obstacle(
         try:
             assert busy.stdout is not None
             assert busy.stdout.readline() == "busy\n"
-            found = disk.erase(open_directory(log_folder), disk.Wanted(ADDRESS), "r", "tester")
+            found = disk.erase(open_directory(log_folder), Wanted(ADDRESS), "r", "tester")
         finally:
             busy.kill()
     assert len(found) == 1
@@ -108,7 +110,7 @@ def test_a_sequencer_that_does_not_go_on_is_said(directory: Directory, monkeypat
     before = everywhere(directory.log)
     monkeypatch.setattr(disk, "WAIT", 0.3)
     with pytest.raises(DirectoryError, match="does not go on"):
-        disk.erase(directory, disk.Wanted(ADDRESS), "r", "tester")
+        disk.erase(directory, Wanted(ADDRESS), "r", "tester")
     assert everywhere(directory.log) == before, "nothing is overwritten before it is on record"
     stuck.close()
     assert erase(directory, "--value", ADDRESS) in (0, 2)
@@ -130,7 +132,7 @@ def test_two_who_erase_at_once_do_not_bring_back_each_others_values(
 
     monkeypatch.setattr(os, "pwrite", slow)
     first, second = (
-        threading.Thread(target=disk.erase, args=(directory, disk.Wanted(value), "r", "tester"), name=name)
+        threading.Thread(target=disk.erase, args=(directory, Wanted(value), "r", "tester"), name=name)
         for name, value in (("first", ADDRESS), ("second", "alice"))
     )
     first.start()
@@ -170,8 +172,8 @@ def test_a_reason_with_a_value_of_the_record_in_it_is_refused(
 
 def test_a_number_is_found_as_it_is_written(log_folder: Path) -> None:
     class Numbers(Guard):
-        def personal(self, name: str) -> bool:
-            return name == "user.number"
+        def personal(self, names: Collection[str]) -> Collection[str]:
+            return {"user.number"} & set(names)
 
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(AuditSpanProcessor(log := AuditLog(log_folder, guard=Numbers())))
@@ -271,7 +273,7 @@ def test_a_collector_that_is_away_is_said(directory: Directory, monkeypatch: pyt
 def test_what_was_delivered_is_not_called_erased_while_elasticsearch_still_has_it(
     directory: Directory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ship.Delivery(reader.Cursor("00000000000000000000.log", 0), 2).save(directory.delivery)
+    Delivery(reader.Cursor("00000000000000000000.log", 0), 2).save(directory.delivery)
     assert erase(directory, "--value", ADDRESS) == 3
     assert "give --elasticsearch" in capsys.readouterr().out
 
@@ -289,7 +291,7 @@ def test_a_guard_that_always_fails_does_not_cost_the_application_a_file_for_each
     log_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken(Guard):
-        def personal(self, name: str) -> bool:
+        def personal(self, names: Collection[str]) -> Collection[str]:
             raise RuntimeError
 
     monkeypatch.setattr(logging.getLogger("auditspan"), "disabled", True)

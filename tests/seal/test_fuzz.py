@@ -36,6 +36,7 @@ from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
 from auditspan_seal import spans
+from auditspan_seal.delivery import Delivery
 from auditspan_seal.errors import AuditspanError, FormatError, KeyFileError, SourceError
 from auditspan_seal.formats import batch as batches
 from auditspan_seal.formats import commitment
@@ -47,7 +48,6 @@ from auditspan_seal.formats.proof import TlogProof, inclusion
 from auditspan_seal.keys import read_verifier_key
 from auditspan_seal.log import reader, segment
 from auditspan_seal.log.directory import open_directory
-from auditspan_seal.ship import Delivery
 from auditspan_seal.verify.directory import verify_directory
 from auditspan_seal.verify.elasticsearch import verify_documents
 from auditspan_seal.verify.proof import PROOF_SUFFIX, STATEMENT_SUFFIX, VALUES_SUFFIX, verify_proof

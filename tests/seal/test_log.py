@@ -91,7 +91,7 @@ def test_a_protocol_that_cannot_be_used_holds_up_delivery_and_nothing_else(
     directory = make_records(2)
     assert verify_directory(directory).verdict is Verdict.PASSED
     assert main(["status", str(directory.path)]) == 3
-    assert "Set it to http/protobuf or grpc" in capsys.readouterr().out
+    assert "Set it to http/json, http/protobuf or grpc" in capsys.readouterr().out
 
 
 def test_finished_segments_are_removed(make_records: Make) -> None:
@@ -491,3 +491,20 @@ def test_a_log_that_is_open_says_so_from_time_to_time_and_at_its_end(
     assert log._problems == {}
     make_records(1)
     assert kinds().count("heartbeat") == beats
+
+
+@pytest.mark.parametrize("tail", [1, 100, 1_000_000])
+def test_the_newest_batch_is_found_without_reading_the_log(
+    log_folder: Path, make_records: Make, monkeypatch: pytest.MonkeyPatch, tail: int
+) -> None:
+    monkeypatch.setattr(reader, "_TAIL", tail)
+    assert reader.newest(log_folder / "log") is None
+    for _ in range(3):
+        directory = make_records(2)
+        last = blocks(directory)[-1]
+        assert reader.newest(directory.log) == (last.batch, last.after)
+    with open(directory.log / reader.files(directory.log)[-1], "ab") as file:
+        file.write(b'E {"a batch that":"is being written"}\nC {"note":"not whol')
+    assert reader.newest(directory.log) == (last.batch, last.after)
+    (directory.log / f"{10**19}.log").write_bytes(b"E {")
+    assert reader.newest(directory.log) == (last.batch, last.after)

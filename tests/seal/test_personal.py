@@ -10,7 +10,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from auditspan.cli import main
 from auditspan_seal.erase import disk
+from auditspan_seal.erase.wanted import Wanted
 from auditspan_seal.formats import commitment
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.guard import WITHHELD
@@ -49,8 +50,8 @@ class Guard:
     def text(self, text: str) -> str:
         return text
 
-    def personal(self, name: str) -> bool:
-        return name in ("client.address", "audit.actor.id", "session.id")
+    def personal(self, names: Collection[str]) -> Collection[str]:
+        return [name for name in names if name in ("client.address", "audit.actor.id", "session.id")]
 
 
 def fill(folder: Path, *addresses: str, guard: Any = None) -> Directory:
@@ -147,8 +148,8 @@ def test_a_guard_that_fails_withholds_and_loses_nothing(log_folder: Path, caplog
         def attributes(self, attributes: Mapping[str, Any] | None, where: str) -> Mapping[str, Any]:
             raise RuntimeError(f"cannot look at {attributes}")
 
-        def personal(self, name: str) -> bool:
-            raise RuntimeError(name)
+        def personal(self, names: Collection[str]) -> Collection[str]:
+            raise RuntimeError(names)
 
     directory = fill(log_folder, ADDRESS, guard=Broken())
     (log_folder / ON_PURPOSE).touch()  # of a record whose every value is withheld there is not much to judge
@@ -322,7 +323,7 @@ def test_what_waits_in_a_segment_is_found_too(log_folder: Path, monkeypatch: pyt
     directory = fill(log_folder, ADDRESS)
     assert ADDRESS.encode() in everywhere(directory.segments)
     monkeypatch.undo()
-    assert len(disk.erase(directory, disk.Wanted(ADDRESS), "r", "tester")) == 1
+    assert len(disk.erase(directory, Wanted(ADDRESS), "r", "tester")) == 1
     assert ADDRESS.encode() not in everywhere(log_folder)
 
 

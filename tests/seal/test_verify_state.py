@@ -11,8 +11,7 @@ import pytest
 
 from auditspan.cli import main
 from auditspan_seal.formats.note import VerifierKey
-from auditspan_seal.verify import journey
-from auditspan_seal.verify import lines as read
+from auditspan_seal.verify import journey, judge
 from auditspan_seal.verify.core import Trust
 from auditspan_seal.verify.directory import verify_directory
 from auditspan_seal.verify.journey import Journey
@@ -43,8 +42,12 @@ def test_only_what_is_new_is_judged_and_all_is_counted(log: Log, state: Path, mo
     assert verify(log, state).as_json() == whole.as_json()
     log.add(log.spans(5))
     judged: list[int] = []
-    fact = read.Fact
-    monkeypatch.setattr(read, "Fact", lambda *values: judged.append(values[2]) or fact(*values))
+    batch = judge.Judge.batch
+    monkeypatch.setattr(
+        judge.Judge,
+        "batch",
+        lambda self, entries: judged.extend(f.index for f in entries.facts()) or batch(self, entries),
+    )
     report = verify(log, state)
     assert judged == [11, 12, 13, 14, 15]
     assert (report.findings, report.records, report.checkpoints) == ([], 15, 6)

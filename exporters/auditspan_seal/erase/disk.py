@@ -17,10 +17,10 @@ import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from auditspan_seal.erase.wanted import Found, Hit, Wanted, hits_in
 from auditspan_seal.errors import AuditspanError, DirectoryError, FormatError
 from auditspan_seal.formats import commitment
 from auditspan_seal.formats import statement as statements
@@ -38,50 +38,6 @@ LOCK = "erase.lock"
 WITHHELD = "(withheld: it is the value that was erased)"
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is to be erased: by value, or by record.
-
-    Attributes:
-        value: what a personal value is, or what is in a list of them, as text; None: any value.
-        record: record ID or span ID; None: any record.
-        attributes: only these; empty: all personal ones.
-    """
-
-    value: str | None = None
-    record: str | None = None
-    attributes: frozenset[str] = frozenset()
-
-    def names(self, fields: dict[str, Any], private: commitment.Private) -> set[str]:
-        """Return the attributes of an entry that are to be erased."""
-        if self.record is not None and self.record not in (
-            fields.get("span_id"),
-            fields.get("attributes", {}).get("audit.record.id"),
-        ):
-            return set()
-        return {
-            name
-            for name, (_, value) in private.items()
-            if (not self.attributes or name in self.attributes) and (self.value is None or self.value in _texts(value))
-        }
-
-
-def _texts(value: Any) -> list[str]:
-    """Return a personal value as people write it: a text, a whole number or a list of them."""
-    items = value if isinstance(value, list) else [value]
-    return [str(item) for item in items if isinstance(item, (str, int)) and not isinstance(item, bool)]
-
-
-@dataclass(frozen=True)
-class Found:
-    """One value that is to be erased; never the value itself."""
-
-    index: int
-    name: str
-    record: str
-    run: str
-
-
 def find(directory: Directory, wanted: Wanted) -> list[Found]:
     """Find values in the log.
 
@@ -91,19 +47,13 @@ def find(directory: Directory, wanted: Wanted) -> list[Found]:
     return [item for item, _ in _search(directory, wanted)]
 
 
-def _search(directory: Directory, wanted: Wanted) -> Iterator[tuple[Found, list[str]]]:
-    """Find values, each with its texts, which must go no further than to what is checked before something is signed."""
+def _search(directory: Directory, wanted: Wanted) -> Iterator[Hit]:
     for block in reader.batches(directory.log):
         for offset, (statement, beside) in enumerate(zip(block.statements, block.private, strict=True)):
             try:
-                private = commitment.decode(beside)
-                fields = statements.decode(statement) if private else {}
+                yield from hits_in(wanted, block.batch.first + offset, statement, commitment.decode(beside))
             except FormatError:
                 continue
-            said = fields.get("attributes", {})
-            for name in sorted(wanted.names(fields, private)):
-                record, run = str(said.get("audit.record.id")), str(said.get("automation.run.id"))
-                yield Found(block.batch.first + offset, name, record, run), _texts(private[name][1])
 
 
 def erased_before(directory: Directory) -> dict[int, set[str]]:
@@ -127,7 +77,12 @@ def _erasure_entries(directory: Directory) -> Iterator[tuple[int, dict[str, Any]
 
 
 def erase(
-    directory: Directory, wanted: Wanted, reason: str, actor: str, progress: Callable[[str], None] = lambda text: None
+    directory: Directory,
+    wanted: Wanted,
+    reason: str,
+    actor: str,
+    progress: Callable[[str], None] = lambda text: None,
+    elsewhere: Collection[Hit] = (),
 ) -> list[Found]:
     """Erase values from the directory, and record it.
 
@@ -137,6 +92,7 @@ def erase(
         reason: why; it is signed, and anybody who reads the log can read it.
         actor: who erases, as the log shall say; withheld if that is what is to be erased.
         progress: is told what goes on.
+        elsewhere: values in entries that are no longer in the directory: it was pruned, and Elasticsearch holds them.
 
     Returns:
         What was put on record as erased now; nothing if all of it was before.
@@ -147,7 +103,8 @@ def erase(
     """
     with _alone(directory, progress), sequenced(directory, progress) as catch_up:
         before = erased_before(directory)
-        hits = [hit for hit in _search(directory, wanted) if hit[0].name not in before.get(hit[0].index, ())]
+        everywhere = [*elsewhere, *_search(directory, wanted)]
+        hits = [hit for hit in everywhere if hit[0].name not in before.get(hit[0].index, ())]
         found = [item for item, _ in hits]
         texts = {text for _, texts in hits for text in texts}
         progress(f"{len(found)} values found in the log")

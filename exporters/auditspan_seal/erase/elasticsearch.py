@@ -9,6 +9,7 @@ change leaves out nothing. So merging is tried until no old version is counted a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,11 +18,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from auditspan_seal import spans
-from auditspan_seal.errors import SourceError
+from auditspan_seal.erase.wanted import Hit, Wanted, hits_in
+from auditspan_seal.errors import FormatError, SourceError
+from auditspan_seal.verify.documents import entry_of
 from auditspan_seal.verify.elasticsearch import connect, documents
 
 WAIT = 120.0  # seconds for old versions to leave the files: a lease may need 30 to move on, then again after a flush
 _CHUNK = 500  # entries per query
+_INDEXED = 1024  # characters; longer ones cannot be asked for (collector-config: ignore_above)
 _PAUSE = 5.0  # seconds between two attempts to merge
 _EXPUNGE = "index.merge.policy.expunge_deletes_allowed"
 _PRIVILEGES = (
@@ -45,6 +49,42 @@ class Outcome:
     absent: list[int]
     old_versions: int
     released: int
+
+
+def find(url: str, origin: str, wanted: Wanted, below: int) -> list[Hit]:
+    """Find values in the documents of entries that were pruned from the directory.
+
+    Args:
+        url: URL of the Elasticsearch.
+        origin: the log.
+        wanted: which values.
+        below: index of the first entry that the directory still has.
+
+    Raises:
+        SourceError: Elasticsearch does not answer.
+    """
+    own: list[dict[str, Any]] = [
+        {"term": {f"attributes.{spans.ORIGIN}": origin}},
+        {"range": {f"attributes.{spans.INDEX}": {"gte": 0, "lt": below}}},
+    ]
+    if wanted.value is not None and len(wanted.value) <= _INDEXED:
+        # Asked by every field; what it really is comes from the statement and what stands beside it.
+        own.append({"multi_match": {"query": wanted.value, "fields": ["attributes.*"], "lenient": True}})
+    if wanted.record is not None:
+        names = ("span_id", "attributes.audit.record.id")
+        own.append({"bool": {"should": [{"term": {name: wanted.record}} for name in names]}})
+    found: list[Hit] = []
+    with closing(connect(url)) as client:
+        for hit in documents(client, {"bool": {"filter": own}}):
+            item = entry_of(hit.get("_source") or {}, hit["_id"], hit["_index"])
+            if item.statement is None or item.index is None:
+                continue
+            private = {
+                name: (salt, value) for name, (salt, value) in item.openings.items() if salt and value is not None
+            }
+            with contextlib.suppress(FormatError):
+                found += hits_in(wanted, item.index, item.statement, private)
+    return found
 
 
 def erase(

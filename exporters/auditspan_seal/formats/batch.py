@@ -76,8 +76,7 @@ class Batch:
             MalformedTree: the frontier does not fit `first`.
         """
         tree = merkle.Frontier(self.first, self.frontier)
-        for leaf in self.leaves:
-            tree.append(leaf)
+        tree.extend(self.leaves)
         return tree
 
     def line(self) -> bytes:

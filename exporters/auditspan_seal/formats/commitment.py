@@ -47,7 +47,7 @@ def commit(name: str, value: Any, salt: bytes) -> str:
     """
     content = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     digest = hashlib.sha256(_DOMAIN + salt + name.encode() + b"\0" + content).digest()
-    return base64.b64encode(digest).decode()
+    return binascii.b2a_base64(digest, newline=False).decode()
 
 
 def opens(commitment: str, name: str, value: Any, salt: str) -> bool:

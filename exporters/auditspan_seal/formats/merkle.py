@@ -69,6 +69,18 @@ class Frontier:
         self._hashes.append(node)
         self.size += 1
 
+    def extend(self, leaves: Iterable[bytes]) -> None:
+        """Append leaf hashes (32 bytes each)."""
+        sha256, hashes, size = hashlib.sha256, self._hashes, self.size
+        for node in leaves:
+            full = size
+            while full & 1:
+                node = sha256(b"\x01" + hashes.pop() + node).digest()
+                full >>= 1
+            hashes.append(node)
+            size += 1
+        self.size = size
+
     def root(self) -> bytes:
         """Return the root hash (32 bytes); of the empty tree SHA-256 of nothing."""
         if not self._hashes:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from auditspan_seal.errors import FormatError
 from auditspan_seal.formats import entry
@@ -20,6 +21,8 @@ OF_PROCESS = ("span", "gap")
 """Types of entries that a process may put into its segment: what happened, and that something was lost."""
 OF_OWNER = (*OF_PROCESS, "erasure", "revocation")
 """The same for the owner of the log."""
+_AT_ONCE = 16
+"""Statements that are read together: what they become must fit into the near caches, else more is lost than saved."""
 
 
 class Intake:
@@ -35,6 +38,7 @@ class Intake:
         self._origins = origins
         self._runs = interrupted.OpenRuns()
         self._told = False
+        self._alive: set[str] = set()  # segments that were seen to have a writer since the last round began
 
     def collect(self, positions: Mapping[str, Position], limit: int) -> tuple[list[bytes], dict[str, Position]]:
         """Read what is recorded and not in the log yet.
@@ -46,6 +50,7 @@ class Intake:
         Returns:
             the lines, and how far each segment is with them in the log.
         """
+        self._alive.clear()
         entries: list[bytes] = []
         after = dict(positions)
         for name, path in segment.all_of(self._directory):
@@ -55,13 +60,17 @@ class Intake:
             with contextlib.suppress(FileNotFoundError):
                 room = limit - len(entries)
                 lines, offset = segment.read_lines(path, at.offset, room)
-                if not lines and path.stat().st_size > offset and not segment.has_writer(path):
+                if lines or path.stat().st_size <= offset:
+                    pass
+                elif segment.has_writer(path):
+                    self._alive.add(name)
+                else:
                     lines, offset = segment.read_lines(path, at.offset, room, ended=True)
                     if not lines and (torn := segment.rest(path, offset, statements.MAX_SIZE)):
                         entries.append(self._gap(name, 0, torn, "The process died while it wrote this record."))
                         after[name] = Position(offset + len(torn), at.number)
                 if lines:
-                    entries += [self._checked(name, at.number + i, line) for i, line in enumerate(lines, 1)]
+                    entries += self._all_checked(name, at.number, lines)
                     after[name] = Position(offset, at.number + len(lines))
         return entries, after
 
@@ -74,6 +83,8 @@ class Intake:
         gone = []
         self._told = False
         for name, at in positions.items():
+            if name in self._alive:
+                continue
             path = segment.find(self._directory, name)
             try:
                 # The order matters: first the writer is seen to be gone, then that it left nothing more.
@@ -121,18 +132,37 @@ class Intake:
             safe.replace(path, b"".join(interrupted.lines(self._runs.of(process), name, time.time_ns())), 0o600)
         self._runs.forget(process)
 
+    def _all_checked(self, name: str, number: int, lines: list[bytes]) -> list[bytes]:
+        """Return the entries that lines become, see :meth:`_checked`; `number` is that of the line before them."""
+        entries: list[bytes] = []
+        for begin in range(0, len(lines), _AT_ONCE):
+            some = lines[begin : begin + _AT_ONCE]
+            try:
+                found = statements.decode_all([line.partition(PRIVATE_MARK)[0] for line in some])
+            except FormatError:  # which one it is, and why, is said one by one
+                entries += [self._checked(name, number + i, line) for i, line in enumerate(some, 1)]
+            else:
+                entries += [self._placed(name, number + i, some[i - 1], fields) for i, fields in enumerate(found, 1)]
+            number += len(some)
+        return entries
+
     def _checked(self, name: str, number: int, line: bytes) -> bytes:
         """Return the line if it may be an entry; else one that says that something there was lost."""
         try:
             fields = statements.decode(line.partition(PRIVATE_MARK)[0])
         except FormatError as error:
             return self._gap(name, number, line, error.what)
+        return self._placed(name, number, line, fields)
+
+    def _placed(self, name: str, number: int, line: bytes, fields: dict[str, Any]) -> bytes:
+        """Return the line of a statement if it may stand where it stands; else a gap entry."""
         allowed = OF_OWNER if name.startswith(segment.CONTROL) else OF_PROCESS
         if fields["type"] not in allowed:
             return self._gap(name, number, line, "An entry of this type is not to be written by a process.")
         if fields["type"] == "revocation":
             return line  # its certificate says whose it is; the same bytes are kept as a file
-        if fields.get("segment") != name or fields.get("number") != number:
+        # What is equal is not the same: `true` and `1.0` are no running numbers.
+        if fields.get("segment") != name or fields.get("number") != number or type(fields["number"]) is not int:
             return self._gap(name, number, line, "The record says that it stands in another place.")
         if fields.get("origin") not in self._origins:
             return self._gap(name, number, line, "The record says that it is of another log.")

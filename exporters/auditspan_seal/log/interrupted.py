@@ -49,6 +49,8 @@ class OpenRuns:
             fields: its statement, decoded.
             line: the line, with its private part.
         """
+        if not self._open and _MARK not in line:
+            return  # nearly always: nothing is open that could end here, and nothing begins
         self._open.pop(str(fields.get("span_id")), None)
         attributes = fields.get("attributes")
         if isinstance(attributes, dict) and attributes.get("audit.event.type") == STARTED:

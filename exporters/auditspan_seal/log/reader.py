@@ -12,6 +12,7 @@ from auditspan_seal.errors import DirectoryError, FormatError
 from auditspan_seal.formats.batch import CHECKPOINT, ENTRY, PRIVATE_MARK, Batch
 
 SUFFIX = ".log"
+_TAIL = 256 * 1024  # bytes; a batch of 512 entries has a checkpoint line of 25 kB
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,12 @@ def files(folder: Path) -> list[str]:
         ) from None
 
 
+def first_of(name: str) -> int:
+    """Return the index of the first entry of a log file, which is its name; a name of ours has no other form."""
+    digits = name.removesuffix(SUFFIX)
+    return int(digits) if digits.isdecimal() else 2**63
+
+
 def blocks(folder: Path, start: Cursor | None = None) -> Iterator[Block | Tail]:
     """Read all batches from a place on; a :class:`Tail` where a file does not end with a checkpoint.
 
@@ -104,6 +111,47 @@ def unfinished(folder: Path, tail: Tail) -> Block | None:
     except FormatError:
         return None
     return Block(batch, statements, private, Cursor(tail.file, tail.offset + tail.size + 1), tail.offset)
+
+
+def newest(folder: Path) -> tuple[Batch, Cursor] | None:
+    """Return the newest batch without reading what comes before it, and the place after it; None: there is none.
+
+    Its leaf hashes are not held against its entries: it is what the log says of itself, not evidence.
+
+    Raises:
+        DirectoryError: a file cannot be read.
+        MalformedLog: the checkpoint line is none.
+    """
+    for name in reversed(files(folder)):
+        found = _last_checkpoint(folder / name)
+        if found is not None:
+            line, end = found
+            return Batch.parse(line), Cursor(name, end)
+    return None
+
+
+def _last_checkpoint(path: Path) -> tuple[bytes, int] | None:
+    """Return the last whole checkpoint line of a file, and the offset after it."""
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            length = _TAIL
+            while True:
+                begin = max(0, size - length)
+                file.seek(begin)
+                tail = file.read(size - begin)
+                end = tail.rfind(b"\n") + 1
+                at = tail.rfind(b"\n" + CHECKPOINT, 0, end)
+                if at >= 0 or begin == 0:
+                    at += 1
+                    stop = tail.find(b"\n", at) + 1
+                    whole = tail[at:].startswith(CHECKPOINT) and stop
+                    return (tail[at : stop - 1], begin + stop) if whole else None
+                length *= 8
+    except OSError as error:
+        raise DirectoryError(
+            f"The log file {path} cannot be read: {error.strerror}.", "Check its permissions."
+        ) from None
 
 
 def _blocks_of(path: Path, offset: int) -> Iterator[Block | Tail]:

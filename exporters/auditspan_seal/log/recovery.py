@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from auditspan_seal.errors import AuditspanError, DirectoryError, FormatError
-from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.merkle import leaf_hash
 from auditspan_seal.formats.note import Checkpoint, Note
-from auditspan_seal.log import reader
+from auditspan_seal.log import pruned, reader
 from auditspan_seal.log.directory import Directory
 
 
@@ -52,7 +51,8 @@ def look(directory: Directory) -> Found:
             f"{last.batch.size} are there.",
             f"Restore the files. {_start_anew(directory)}",
         )
-    return Found(last, is_open, None, frozenset([directory.origin, *_replaced(directory, last)]))
+    first = last if last.batch.first == 0 else None
+    return Found(last, is_open, None, frozenset([directory.origin, *pruned.replaced(directory, first)]))
 
 
 def published_checkpoint(directory: Directory) -> tuple[str, Checkpoint] | None:
@@ -82,17 +82,6 @@ def _note(path: Any) -> tuple[str, Checkpoint] | None:
         return text, Checkpoint.parse(Note.parse(text).text)
     except (OSError, UnicodeDecodeError, FormatError):
         return None
-
-
-def _replaced(directory: Directory, last: reader.Block) -> list[str]:
-    """Return the origin of the log that this one replaces: a process that began with it may still write records."""
-    first = last if last.batch.first == 0 else next(reader.batches(directory.log), None)
-    try:
-        fields = statements.decode(first.statements[0]) if first is not None and first.statements else {}
-    except FormatError:
-        return []
-    predecessor = fields.get("predecessor")
-    return [str(predecessor.get("origin"))] if isinstance(predecessor, dict) else []
 
 
 def _last_block(directory: Directory) -> tuple[reader.Block | None, bool]:

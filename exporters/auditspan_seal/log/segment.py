@@ -15,7 +15,8 @@ import threading
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from auditspan_seal.errors import DirectoryError
+from auditspan_seal.errors import DirectoryError, OverBudget
+from auditspan_seal.log.budget import Gate
 from auditspan_seal.log.directory import Directory, mode_of
 from auditspan_seal.log.window import LARGEST_WINDOW, Appender
 
@@ -36,6 +37,7 @@ class SegmentWriter:
     def __init__(self, folder: Path, prefix: str = "") -> None:
         self._folder = folder
         self._prefix = prefix
+        self._gate = Gate(folder.parent) if not prefix else None  # the owner of the log may always write
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._busy = self._close_later = False
@@ -68,6 +70,11 @@ class SegmentWriter:
         """
         if self._pid != os.getpid():
             self.forked()  # by something that does not call Python's fork hooks
+        if self._gate is not None and self._gate.closed:
+            raise OverBudget(
+                f"The log directory {self._folder.parent} uses more disk than AUDITSPAN_DISK_BUDGET allows.",
+                "See `auditspan status`: deliver and reconcile, so that log files can be removed, or raise the budget.",
+            )
         with self._lock:
             if self._busy:
                 self._later.append(make)
@@ -227,6 +234,14 @@ def read_lines(path: Path, offset: int, limit: int, *, ended: bool = False) -> t
     """
     lines: list[bytes] = []
     with open(path, "rb") as file:
+        file.seek(offset)
+        # What stands there whole, in one piece; what is not as usual is read line by line below.
+        piece = file.read(min(limit * 2048, 4 * 1024 * 1024))
+        if (end := piece.rfind(b"\n") + 1) and piece.find(b"\0", 0, end) < 0:
+            lines = piece[: end - 1].split(b"\n", limit)[:limit]
+            offset += sum(map(len, lines)) + len(lines)
+            if len(lines) > limit // 2:
+                return lines, offset
         file.seek(offset)
         while len(lines) < limit:
             if not ended and file.peek(1)[:1] == b"\0":

@@ -243,12 +243,11 @@ class Sequencer:
     def _publish(self, entries: list[bytes], positions: dict[str, Position], *also: Signer) -> None:
         tree = self._tree.copy()
         leaves = tuple(leaf_hash(entry.partition(PRIVATE_MARK)[0]) for entry in entries)
-        for leaf in leaves:
-            tree.append(leaf)
+        tree.extend(leaves)
         checkpoint = Checkpoint(self.directory.origin, tree.size, tree.root())
         note = str(sign_checkpoint(self._signer, checkpoint, *also))
         batch = Batch(note, self._tree.size, self._tree.hashes, leaves, positions)
-        data = b"".join(ENTRY + entry + b"\n" for entry in entries) + batch.line() + b"\n"
+        data = ENTRY + (b"\n" + ENTRY).join(entries) + b"\n" + batch.line() + b"\n"
         try:
             self._append(data)
         except OSError as error:

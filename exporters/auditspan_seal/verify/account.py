@@ -87,7 +87,7 @@ class Account:
         latest: latest time that an entry states, nanoseconds since the epoch.
         replaces: the log that this one replaces.
         strangers: statements of other logs: which, and what is to be said unless it is the one that is replaced.
-        control: whether the log says that erasures come from :data:`.walk.CONTROL` segments only.
+        control: whether the log says that erasures come from :data:`.judge.CONTROL` segments only.
         events: what the key ring has to be told and was not yet.
     """
 

@@ -16,11 +16,12 @@ from auditspan_seal.verify.account import KeyEvent, Misfits, claim_of, span_of
 from auditspan_seal.verify.chain import Chain, Step
 from auditspan_seal.verify.facts import UNREADABLE, Fact
 from auditspan_seal.verify.items import CheckpointItem
+from auditspan_seal.verify.judge import KEY_ENTRIES
 from auditspan_seal.verify.parallel import Part
 from auditspan_seal.verify.report import Claim, Code, Finding, Report
 from auditspan_seal.verify.source import Source
 from auditspan_seal.verify.trust import KeyRing, Revocation, coverage
-from auditspan_seal.verify.walk import KEY_ENTRIES, Walk
+from auditspan_seal.verify.walk import Walk
 from auditspan_seal.witness.trusted import TrustedCheckpoint
 
 _PATIENCE = 2  # a log is silent when it is this many times as late as its last heartbeat promised
@@ -322,7 +323,7 @@ class Verifier:
         for fact in self._source.at(origin, wanted) if wanted else ():
             for name in fact.more.present:
                 if (fact.index, name) in values.doubtful:
-                    log.walk.still_there(fact.index, name, fact)
+                    log.walk.judge.still_there(fact.index, name, fact)
         for finding in values.left():
             log.walk.find(replace(finding, origin=origin))
 

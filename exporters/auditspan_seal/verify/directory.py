@@ -6,12 +6,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import replace
 
+from auditspan_seal.delivery import Delivery
 from auditspan_seal.errors import FormatError
 from auditspan_seal.formats.note import VerifierKey
 from auditspan_seal.log import reader, segment
 from auditspan_seal.log.directory import Directory
-from auditspan_seal.ship import Delivery
+from auditspan_seal.log.pruned import Pruned
 from auditspan_seal.verify import parallel
 from auditspan_seal.verify.account import Misfits
 from auditspan_seal.verify.core import Log, Trust, Verifier
@@ -76,7 +78,7 @@ class LogFiles:
                     self.size = block.batch.size
                     self.positions = {name: at.offset for name, at in block.batch.segments.items()}
                     if block.batch.size > begin:
-                        buffer.put(block.facts)
+                        buffer.put(block.entries)
                         yield block.item(origin)
             except FormatError as error:
                 message = f"The log file cannot be read on from index {self.size}: {error.what}"
@@ -114,7 +116,7 @@ class LogFiles:
         begin = 0
         for name in reader.files(self._directory.log):
             block = next(self._blocks_from(reader.Cursor(name)), None)
-            if block is None or max((fact.time for fact in block.facts), default=0) >= moment:
+            if block is None or max(block.entries.times, default=0) >= moment:
                 break
             begin = block.batch.first
         last = 0
@@ -172,7 +174,7 @@ def verify_directory(
     if journey.run is not None:
         journey.report(report)
         return report
-    report.findings += source.findings
+    report.findings = [_explained(directory, finding) for finding in report.findings] + source.findings
     _check_delivery(directory, source.size, report.findings)
     _check_segments(directory, source.positions, report.findings)
     report.order()
@@ -205,7 +207,7 @@ def _walk(directory: Directory, source: LogFiles, log: Log, misfits: Misfits, go
             source.size, source.positions = log.walk.chain.size, result.positions
             journey.reached(log, misfits, trust)
         else:
-            checkpoints, buffer = source.part(part.start, part.stop, start, log.walk.known)
+            checkpoints, buffer = source.part(part.start, part.stop, start, log.walk.judge.known)
             for item in checkpoints:
                 log.walk.step(item, buffer)
                 log.tell()
@@ -217,6 +219,21 @@ def _walk(directory: Directory, source: LogFiles, log: Log, misfits: Misfits, go
         progress.at(log.walk.account.records, done / whole)
     journey.reached(log, misfits, trust, last=True)
     log.walk.rest(buffer)
+
+
+def _explained(directory: Directory, finding: Finding) -> Finding:
+    """Say of a missing beginning whether it was pruned: then it is known what went, and where it still is."""
+    pruned = Pruned.load(directory)
+    if finding.code is not Code.PREFIX_MISSING or pruned is None:
+        return finding
+    if finding.index != pruned.size:
+        also = f" Only the indexes below {pruned.size} were pruned: somebody has removed more."
+        return replace(finding, message=finding.message + also)
+    return replace(
+        finding,
+        message=f"The indexes 0 to {pruned.size - 1} were pruned from this directory, after {pruned.place} was seen to "
+        "hold them: verify them there, with --elasticsearch. What is here is proven from there on.",
+    )
 
 
 def _tail(directory: Directory, tail: reader.Tail) -> Finding:

@@ -44,7 +44,8 @@ def connect(url: str) -> Any:
     """Make a client.
 
     Args:
-        url: may hold user name and password; an API key comes from the environment (ELASTIC_API_KEY).
+        url: may hold user name and password; an API key comes from the environment (ELASTIC_API_KEY), as does the
+            certificate authority (AUDITSPAN_ELASTICSEARCH_CA_FILE).
 
     Raises:
         SourceError: the client library is not installed, or the URL is none.
@@ -58,10 +59,14 @@ def connect(url: str) -> Any:
             "The Elasticsearch client is not installed.", "Run `pip install 'auditspan[elasticsearch]'`."
         ) from None
     try:
-        return Elasticsearch(url, api_key=os.environ.get("ELASTIC_API_KEY") or None, request_timeout=30, max_retries=1)
-    except ValueError as error:
+        authority = os.environ.get("AUDITSPAN_ELASTICSEARCH_CA_FILE")
+        more: dict[str, Any] = {"ca_certs": authority} if authority and url.startswith("https:") else {}
+        api_key = os.environ.get("ELASTIC_API_KEY") or None
+        return Elasticsearch(url, api_key=api_key, request_timeout=30, max_retries=1, **more)
+    except (ValueError, OSError) as error:
         raise SourceError(
-            f"{url!r} is not the URL of an Elasticsearch: {error}.", "Give it as http://host:9200."
+            f"{without_password(url)!r} is not the URL of an Elasticsearch that can be used: {error}.",
+            "Give it as http://host:9200; a private certificate authority as AUDITSPAN_ELASTICSEARCH_CA_FILE.",
         ) from None
 
 
@@ -109,7 +114,7 @@ def verify_elasticsearch(
 def _verify_once(client: Any, url: str, origin: str | None, going: Going) -> Report:
     journey, trust = going.journey, going.trust
     source = Documents(client, only=origin, run=journey.run)
-    report = trust.report(_without_password(url))
+    report = trust.report(without_password(url))
     try:
         if source.open() and any(item.batch is not None for item in source.loose_checkpoints()):
             # Fields that should be indexed are not: somebody else's templates. What cannot be asked for is sorted here.
@@ -290,6 +295,7 @@ def _statement(hit: dict[str, Any]) -> bytes:
     return _entry(hit).statement or b""
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """Return a URL as it may be shown."""
     scheme, separator, rest = url.partition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"

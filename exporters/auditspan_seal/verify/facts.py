@@ -27,7 +27,7 @@ UNREADABLE = ""
 """Kind of an entry that is no statement."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Extra:
     """What most entries of a log directory do not have.
 
@@ -94,8 +94,13 @@ class Fact:
         return self.extra or _NOTHING
 
 
-def examine(item: EntryItem) -> Fact:
-    """Judge an entry by itself."""
+def examine(item: EntryItem, fields: dict[str, Any] | None = None) -> Fact:
+    """Judge an entry by itself.
+
+    Args:
+        item: the entry.
+        fields: its statement, if that was decoded and is in canonical form, of a known version and with a type.
+    """
     origin = item.origin if item.origin is not None else ""
     usable = item.origin is not None and item.index is not None and 0 <= item.index < MAX_INDEX
     index = item.index if usable and item.index is not None else -1
@@ -109,7 +114,7 @@ def examine(item: EntryItem) -> Fact:
         return Fact(b"", origin, index, UNREADABLE, "", 0, 0, extra)
     fact = Fact(leaf_hash(item.statement), origin, index, UNREADABLE, "", 0, 0, extra)
     try:
-        _read(fact, extra, item, statements.decode(item.statement))
+        _read(fact, extra, item, statements.decode(item.statement) if fields is None else fields)
     except (FormatError, KeyError, TypeError, ValueError, AttributeError) as error:
         fact.segment, fact.number, fact.time = "", 0, 0  # nothing of it counts; it may be beyond what can be kept
         extra.flaws.append(

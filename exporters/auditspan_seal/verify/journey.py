@@ -16,11 +16,12 @@ import orjson
 from auditspan_seal.errors import SourceError
 from auditspan_seal.verify.account import Misfits
 from auditspan_seal.verify.core import Log, Trust
+from auditspan_seal.verify.judge import KEY_ENTRIES
 from auditspan_seal.verify.progress import Progress
 from auditspan_seal.verify.report import Code, Finding, Report
 from auditspan_seal.verify.source import Source
 from auditspan_seal.verify.state import StateFile
-from auditspan_seal.verify.walk import KEY_ENTRIES, Walk
+from auditspan_seal.verify.walk import Walk
 
 _SPAN_ENDS = tuple(f'"type":"span","v":{version}}}'.encode() for version in (1, 2))
 _KEY_ENDS = tuple(f'"type":"{kind}","v":{version}}}'.encode() for kind in KEY_ENTRIES for version in (1, 2))

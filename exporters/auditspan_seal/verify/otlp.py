@@ -8,6 +8,7 @@ more than once: delivery is at-least-once, and no store has taken the second cop
 from __future__ import annotations
 
 import base64
+import gc
 import gzip
 import math
 import shutil
@@ -92,17 +93,28 @@ def items_of(
         if not line.strip():
             continue
         try:
-            request = orjson.loads(line)
+            request = _parsed(line)
         except (orjson.JSONDecodeError, RecursionError):
             try:
                 if number != 1:
                     raise ValueError
-                request = orjson.loads(line + rest())
+                request = _parsed(line + rest())
             except (ValueError, RecursionError):
                 problem(f"line {number} of {name} is not JSON and was left out")
                 continue
         for one in request if isinstance(request, list) else [request]:
             yield from _items(one, name, number, pick)
+
+
+def _parsed(text: bytes) -> Any:
+    """Parse a request. It makes so many objects that Python would look for cycles among them again and again."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        return orjson.loads(text)
+    finally:
+        if on:
+            gc.enable()
 
 
 def _items(request: Any, name: str, line: int, pick: Pick | None) -> Iterator[Fact | CheckpointItem]:
@@ -197,11 +209,13 @@ def _attributes(pairs: Any) -> dict[str, Any] | None:
     """Return attributes as a mapping; None if they are none. A name that is there twice is one that nobody signed."""
     if pairs is None:
         return {}
-    found: dict[str, Any] = {}
     try:
-        for pair in pairs:
-            value = pair["value"]
-            found[pair["key"]] = value["stringValue"] if "stringValue" in value and len(value) == 1 else _value(value)
+        found: dict[str, Any] = {
+            pair["key"]: value["stringValue"]
+            if "stringValue" in (value := pair["value"]) and len(value) == 1
+            else _value(value)
+            for pair in pairs
+        }
     except (KeyError, TypeError, AttributeError):
         return None
     if len(found) != len(pairs):

@@ -5,10 +5,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from auditspan_seal.formats.batch import Batch
 from auditspan_seal.verify.facts import Fact, fields_of
 from auditspan_seal.verify.items import CheckpointItem
+
+if TYPE_CHECKING:
+    from auditspan_seal.verify.entries import Entries
 
 Pick = Callable[[bytes], bool]
 """Says of a statement whether it is wanted."""
@@ -22,6 +26,9 @@ class Feed(Protocol):
 
     def preview(self, begin: int, end: int) -> Iterable[Fact]:
         """Look at the entries that claim an index from `begin` to `end` - 1, without handing them out."""
+
+    def whole(self, batch: Batch) -> Entries | None:
+        """Hand out the entries of a batch, if it is known already that they are just those; None: it is not."""
 
 
 class Source(Protocol):
@@ -78,22 +85,38 @@ class Buffer:
 
     def __init__(self) -> None:
         self._facts: list[Fact] = []
+        self._batch: Entries | None = None  # comes after the facts
 
-    def put(self, facts: list[Fact]) -> None:
+    def put(self, batch: Entries) -> None:
         """Add the entries of a batch, in the order of the index that they claim."""
-        # What is left of batches before may claim anything: their checkpoints could not be used.
-        self._facts = sorted(self._facts + facts, key=_index) if self._facts else facts
+        self._spread()
+        self._batch = batch
 
     def below(self, limit: int) -> Iterator[Fact]:
         """See :class:`Feed`."""
-        facts = self._facts
+        facts = self._spread()
         at = len(facts) if facts and facts[-1].index < limit else bisect_left(facts, limit, key=_index)
         self._facts = facts[at:]
         return iter(facts if at == len(facts) else facts[:at])
 
     def preview(self, begin: int, end: int) -> Iterable[Fact]:
         """See :class:`Feed`."""
-        return [fact for fact in self._facts if begin <= fact.index < end]
+        return [fact for fact in self._spread() if begin <= fact.index < end]
+
+    def whole(self, batch: Batch) -> Entries | None:
+        """See :class:`Feed`."""
+        entries = self._batch
+        if entries is None or self._facts or not entries.are(batch):
+            return None
+        self._batch = None
+        return entries
+
+    def _spread(self) -> list[Fact]:
+        if self._batch is not None:
+            facts, self._batch = self._batch.facts(), None
+            # What is left of batches before may claim anything: their checkpoints could not be used.
+            self._facts = sorted(self._facts + facts, key=_index) if self._facts else facts
+        return self._facts
 
 
 def _index(fact: Fact) -> int:
@@ -127,6 +150,10 @@ class Stream:
     def preview(self, begin: int, end: int) -> Iterable[Fact]:
         """See :class:`Feed`."""
         return self._again(begin, end)
+
+    def whole(self, batch: Batch) -> Entries | None:
+        """See :class:`Feed`."""
+        return None
 
 
 def first_claims(facts: Iterable[Fact], begin: int) -> Iterator[bytes]:

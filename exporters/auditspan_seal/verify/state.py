@@ -127,7 +127,7 @@ class StateFile:
         """
         walk, account = log.walk, log.walk.account
         clean = not (account.missing or account.unproven or misfits.facts or misfits.more or walk.irregular)
-        if not clean or walk.chain.size < walk.known:
+        if not clean or walk.chain.size < walk.judge.known:
             return
         self._trust = _digest(trust)
         self._logs[walk.origin] = {

@@ -5,22 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import chain, islice
-from math import ceil
 
 from auditspan_seal.formats.batch import Batch
-from auditspan_seal.verify.account import MAX_MISFITS, Account, KeyEvent, Misfits, span_of
+from auditspan_seal.verify.account import MAX_MISFITS, Account, KeyEvent, Misfits
 from auditspan_seal.verify.chain import Chain, Step
-from auditspan_seal.verify.facts import MAX_INDEX, SPAN, Fact, fields_of, placed
+from auditspan_seal.verify.facts import MAX_INDEX, Fact, placed
 from auditspan_seal.verify.items import CheckpointItem
-from auditspan_seal.verify.personal import erased_by
-from auditspan_seal.verify.report import Code, Finding, add_bounded
+from auditspan_seal.verify.judge import Judge
+from auditspan_seal.verify.report import Code, Finding
 from auditspan_seal.verify.source import Feed, first_claims
-from auditspan_seal.verify.tally import Held, present
 from auditspan_seal.witness.trusted import TrustedCheckpoint
-
-KEY_ENTRIES = ("genesis", "rotation", "revocation")
-CONTROL = "control-"
-"""How the names of segments begin that only the owner of the log can write (since ``"control": true`` in genesis)."""
 
 
 class Walk:
@@ -51,7 +45,8 @@ class Walk:
     ) -> None:
         self.origin = origin
         self.chain = Chain(origin, trusted)
-        self.account = Account()
+        self.judge = Judge(origin, copies, known)
+        self.account = self.judge.account
         self.account.numbers.whole = not adopt
         self.begin: int | None = None if adopt else 0
         """Index that the walk began with."""
@@ -59,10 +54,8 @@ class Walk:
         """Whether a checkpoint could not be used or one is missing."""
         self._trusted = trusted
         self._misfits = misfits
-        self._copies = copies
         self._lines = lines
         self._compare = compare
-        self.known = known
 
     # -- checkpoints -------------------------------------------------------------------------------------------
 
@@ -85,9 +78,10 @@ class Walk:
         elif step is Step.GAP:
             self.irregular = True
             self._cross(batch, item, feed)
-        found = self._match(feed.below(batch.size), batch)
+        entries = feed.whole(batch)
+        found = self._match(feed.below(batch.size), batch) if entries is None else ()
         self.chain.advance(batch)
-        latest = self._judge(batch.first, found)
+        latest = self.judge.entries(batch.first, found) if entries is None else self.judge.batch(entries)
         self.account.events.append(KeyEvent(None, note, batch.first, batch.size, latest, item.document_id))
         self._drain()
 
@@ -119,10 +113,10 @@ class Walk:
             if (at := places.get(fact.leaf)) is None:
                 self._misfits.add(fact)
             elif at in found:
-                self._copy(batch.first + at, fact, found[at])
+                self.judge.copy(batch.first + at, fact, found[at])
             else:
                 found[at] = placed(self.origin, batch.first + at, fact)
-        latest = self._judge(batch.first, [found[at] for at in sorted(found)], sorted(found))
+        latest = self.judge.entries(batch.first, [found[at] for at in sorted(found)], sorted(found))
         self.account.events.append(KeyEvent(None, note, batch.first, batch.size, latest, item.document_id))
         return True
 
@@ -149,7 +143,7 @@ class Walk:
                 f"The checkpoint for the indexes {begin} to {end - 1} is not there though a later one is: its document "
                 f"was deleted; {outcome}."
             )  # fmt: skip
-        self.find(Finding(code, what, self.origin, batch.first, None, item.document_id))
+        self.judge.find(Finding(code, what, self.origin, batch.first, None, item.document_id))
 
     def _across(self, feed: Feed, begin: int, end: int) -> None:
         """Judge the entries of a range that was proven by all of its first claims."""
@@ -157,9 +151,9 @@ class Walk:
         for fact in feed.below(end):
             if fact.index == expected and fact.leaf:
                 expected, last = expected + 1, fact
-                self._judge(fact.index, [fact])
+                self.judge.entries(fact.index, [fact])
             elif last is not None and fact.index == last.index and fact.leaf == last.leaf:
-                self._copy(fact.index, fact, last)
+                self.judge.copy(fact.index, fact, last)
             else:
                 self._misfits.add(fact)
 
@@ -184,7 +178,7 @@ class Walk:
                 if found[at] is None:
                     found[at], stands[at] = fact, count
                 else:
-                    self._copy(fact.index, fact, found[at])
+                    self.judge.copy(fact.index, fact, found[at])
             elif len(odd) < MAX_MISFITS:
                 odd.append((count, fact))
             else:
@@ -207,144 +201,18 @@ class Walk:
             elif (other := found[place]) is None:
                 found[place], stands[place] = placed(self.origin, batch.first + place, fact), count
             else:
-                self._copy(batch.first + place, placed(self.origin, batch.first + place, fact), other)
+                self.judge.copy(batch.first + place, placed(self.origin, batch.first + place, fact), other)
 
     def _moved(self, index: int, what: str = "Entries stand in the log files in another order than was signed") -> None:
         self.irregular = True
         if self._lines:
-            self.find(Finding(Code.LOG_DAMAGED, f"{what}: the files were changed.", self.origin, index))
-
-    def _judge(self, first: int, found: Sequence[Fact | None], places: Sequence[int] | None = None) -> int | None:
-        """Judge proven entries, in order.
-
-        Args:
-            first: index of the first.
-            found: the entries; None where one is missing.
-            places: their distances to `first`; None: 0, 1, 2 …
-
-        Returns:
-            the latest time that they state.
-        """
-        account = self.account
-        last, see, known = account.numbers.last, account.numbers.see, self.known
-        latest = 0
-        for place, fact in enumerate(found) if places is None else zip(places, found, strict=True):
-            if first + place < known:
-                continue
-            if fact is None:
-                account.missing.add(first + place)
-                continue
-            if fact.time > latest:
-                latest = fact.time
-            if fact.kind == SPAN:
-                account.records += 1
-            else:
-                self._special(first + place, fact)
-            number = fact.number
-            if number:
-                if last.get(fact.segment, 0) + 1 == number and number > 1:
-                    last[fact.segment] = number
-                elif not see(fact.segment, number):
-                    message = f"Record number {number} of the process stream {fact.segment} is in the log twice."
-                    self._entry(Code.DUPLICATE_DOCUMENT, message, first + place, fact)
-            if fact.extra is not None:
-                self._flaws(first + place, fact)
-        account.latest = max(account.latest, latest)
-        return latest or None
-
-    def _flaws(self, index: int, fact: Fact) -> None:
-        extra = fact.more
-        self.account.compared |= extra.compared
-        for code, message, name in extra.flaws:
-            self._entry(code, message, index, fact, name)
-        stated = extra.stated if extra.stated is not None else (None if fact.origin == self.origin else fact.origin)
-        if stated is not None and stated != self.origin and fact.kind:
-            self.account.add_of_other(stated, self.origin, index, span_of(fact), fact.more.document_id)
-        doubtful = self.account.values.doubtful
-        for name, gone, message in extra.values:
-            held = Held(gone, message, extra.span_id, extra.document_id)
-            self._take(self.account.values.hold((index, name), held))
-        if doubtful:  # an erasure before its value: this entry was found late
-            for name in extra.present:
-                if (index, name) in doubtful:
-                    self.still_there(index, name, fact)
-
-    def still_there(self, index: int, name: str, fact: Fact) -> None:
-        """Say that a value is there though it was erased on record."""
-        at = self.account.values.doubtful.pop((index, name))
-        self._take([present((index, name), at, fact.more.span_id, fact.more.document_id)])
-
-    def _special(self, index: int, fact: Fact) -> None:
-        """Take note of an entry that is not a span."""
-        fields = fields_of(fact)
-        if fields is None:
-            return
-        if fact.kind == "genesis" and index == 0:
-            self.account.control = fields.get("control") is True
-            self.account.follows(fields.get("predecessor"))
-        elif fact.kind == "heartbeat":
-            seconds = fields.get("next")
-            if isinstance(seconds, (int, float)) and 0 < seconds < 2**40:
-                self.account.promises(index, fact.time, ceil(seconds))
-        elif fact.kind == "close":
-            self.account.promises(index, fact.time, 0)
-        if not self._allowed(index, fact):
-            return
-        if fact.kind in KEY_ENTRIES:
-            self.account.events.append(KeyEvent(fact.more.statement, None, index))
-        elif fact.kind == "erasure":
-            self._take(self.account.values.erase(index, erased_by(index, fields)))
-
-    def _allowed(self, index: int, fact: Fact) -> bool:
-        """Tell whether an entry came on a way on which such an entry may come.
-
-        Whoever can write a segment can put any text into the log. A revocation without segment comes from the
-        sequencer, and is good for nothing without the certificate of the key.
-        """
-        guarded = fact.kind == "erasure" or (fact.kind == "revocation" and fact.segment)
-        if not self.account.control or not guarded or fact.segment.startswith(CONTROL):
-            return True
-        self._entry(
-            Code.ENTRY_NOT_ALLOWED,
-            f"An entry of type {fact.kind} was written by an audited process (segment {fact.segment}), which may not: "
-            "it is not followed. Find out which process that was.",
-            index,
-            fact,
-        )
-        return False
-
-    def _copy(self, index: int, fact: Fact, other: Fact | None) -> None:
-        """Judge a second copy of an entry."""
-        one, two = fact.more, other.more if other is not None else None
-        # The same ID in another backing index is an honest second delivery after a rollover.
-        honest = self._copies or (
-            two is not None and one.document_id == two.document_id and one.container != two.container
-        )
-        if index < self.known:
-            return
-        if not honest or (fact.index != index and fact.index >= 0):
-            also = f"; the other document is {two.document_id}" if two is not None else ""
-            message = f"The record at index {index} is there twice{also}."
-            self._entry(Code.DUPLICATE_DOCUMENT, message, index, fact)
-            return
-        self.account.copies += 1
-        for code, message, name in one.flaws:
-            if code is not Code.GAP_ENTRY:
-                self._entry(code, message, index, fact, name)
-        for name, is_gone, message in one.values:
-            if not is_gone:
-                held = Held(False, message, one.span_id, one.document_id)
-                self._take(self.account.values.hold((index, name), held))
-        gone = {name for extra in (one, two) if extra for name, is_gone, _ in extra.values if is_gone}
-        for name in gone & {name for extra in (one, two) if extra for name in extra.present}:
-            held = Held(False, "The personal value is gone in one copy of the document, but not in the other.")
-            self._take(self.account.values.hold((index, name), held))
+            self.judge.find(Finding(Code.LOG_DAMAGED, f"{what}: the files were changed.", self.origin, index))
 
     def join(self, account: Account, end: tuple[int, tuple[bytes, ...]], checkpoints: int, anchor: int) -> None:
         """Go on with a range that was walked along elsewhere and continues this one."""
         own = self.account
         for finding in account.findings:
-            self.find(finding)
+            self.judge.find(finding)
         for code, more in account.omitted.items():
             own.omitted[code] = own.omitted.get(code, 0) + more
         own.numbers.join(account.numbers)
@@ -359,9 +227,9 @@ class Walk:
         own.values.erased += account.values.erased
         own.values.at |= account.values.at
         for key, at in account.values.doubtful.items():
-            self._take(own.values.erase(at, [key]))
+            self.judge.take(own.values.erase(at, [key]))
         for key, held in account.values.held.items():
-            self._take(own.values.hold(key, held))
+            self.judge.take(own.values.hold(key, held))
         self.chain.go_on(*end, checkpoints, anchor)
 
     # -- the end -----------------------------------------------------------------------------------------------
@@ -371,9 +239,9 @@ class Walk:
         fact = placed(self.origin, index, fact)
         if self.account.missing.discard(index):
             self._moved(index)
-            self._judge(index, [fact])
-        elif index >= self.known:
-            self._copy(index, fact, None)
+            self.judge.entries(index, [fact])
+        elif index >= self.judge.known:
+            self.judge.copy(index, fact, None)
 
     def cannot_prove(self, index: int) -> bool:
         """Tell whether the checkpoint for an index is missing and nothing else proves what was there."""
@@ -381,19 +249,7 @@ class Walk:
 
     def find(self, finding: Finding) -> None:
         """Add a finding."""
-        add_bounded(self.account.findings, self.account.omitted, finding)
-
-    def _entry(self, code: Code, message: str, index: int, fact: Fact, name: str | None = None) -> None:
-        self.find(Finding(code, message, self.origin, index, span_of(fact), fact.more.document_id, name))
-
-    def _take(self, findings: Iterable[Finding]) -> None:
-        for finding in findings:
-            self.find(
-                Finding(
-                    finding.code, finding.message, self.origin, finding.index, finding.span_id, finding.document_id,
-                    finding.field,
-                )
-            )  # fmt: skip
+        self.judge.find(finding)
 
     def _drain(self) -> None:
         for finding in self.chain.drain():

@@ -38,7 +38,11 @@ class Actor:
     behalf: Actor | None = None
 
     def attributes(self) -> dict[str, str]:
-        """Return the attributes of a record that say so."""
+        """Return the attributes of a record that say so; not to be changed."""
+        return self._attributes
+
+    @functools.cached_property
+    def _attributes(self) -> dict[str, str]:
         found = {
             schema.ACTOR_ID: self.id or schema.UNKNOWN,
             schema.ACTOR_TYPE: self.type.value,

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 logger = logging.getLogger("auditspan")
@@ -70,10 +69,24 @@ def forget() -> None:
     _faults.clear()
 
 
-@contextmanager
-def contained(where: str) -> Iterator[None]:
-    """Run our own code so that no :class:`Exception` of it gets out; see :func:`count`."""
-    try:
-        yield
-    except Exception as error:
-        count(where, error)
+class contained:
+    """Run our own code so that no :class:`Exception` of it gets out; see :func:`count`.
+
+    Args:
+        where: see :func:`count`.
+    """
+
+    __slots__ = ("_where",)
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> bool:
+        """Count an exception."""
+        if not isinstance(error, Exception):
+            return False
+        count(self._where, error)
+        return True

@@ -95,17 +95,30 @@ class Policy:
 
     def for_target(self, target_type: str) -> tuple[Mapping[str, Treat], Mapping[str, str]]:
         """Return the treatments and the tags for a target type."""
-        return _for_target(self, target_type)
+        known = self._by_target.get(target_type)
+        if known is None:
+            if len(self._by_target) >= _TARGET_TYPES:
+                self._by_target.clear()
+            known = self._by_target[target_type] = _for_target(self, target_type)
+        return known
+
+    @functools.cached_property
+    def _by_target(self) -> dict[str, tuple[Mapping[str, Treat], Mapping[str, str]]]:
+        return {}
+
+    @functools.cached_property
+    def all_personal(self) -> frozenset[str]:
+        """The attributes that are personal, by the registry or by this policy."""
+        return self.personal | {name for name, privacy in rules.PRIVACY.items() if privacy == "personal"}
 
     def is_personal(self, name: str) -> bool:
         """Tell whether an attribute is personal, by the registry or by this policy."""
-        return name in self.personal or schema.is_personal(name)
-
-    def __hash__(self) -> int:
-        return id(self)
+        return name in self.all_personal
 
 
-@functools.lru_cache(maxsize=256)
+_TARGET_TYPES = 256  # whose treatments are kept
+
+
 def _for_target(policy: Policy, target_type: str) -> tuple[Mapping[str, Treat], Mapping[str, str]]:
     treatments: dict[str, Treat] = dict(policy.treatments)
     tags: dict[str, str] = {}

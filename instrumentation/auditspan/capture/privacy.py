@@ -15,14 +15,35 @@ import ipaddress
 import os
 import secrets
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from auditspan import schema
 from auditspan.capture.policy import Treat, Treatment, address_of, policy
-from auditspan.capture.secret_detection import scrub_mapping, scrub_text
 from auditspan.schema import rules
+
+
+def scrub_mapping(attributes: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
+    """Take the secrets out of attributes; see :mod:`auditspan.capture.secret_detection`.
+
+    That is imported with the first record: its patterns take time to compile, and many processes record nothing.
+    """
+    _load()
+    return scrub_mapping(attributes)
+
+
+def scrub_text(text: str) -> str:
+    """Take the secrets out of a text; see :func:`scrub_mapping`."""
+    _load()
+    return scrub_text(text)
+
+
+def _load() -> None:
+    from auditspan.capture import secret_detection
+
+    globals().update(scrub_mapping=secret_detection.scrub_mapping, scrub_text=secret_detection.scrub_text)
+
 
 PSEUDONYM = "hmac-sha256:"
 _key_file: Path | None = None
@@ -92,9 +113,9 @@ class Guard:
         """Return a text without secrets."""
         return scrub_text(text)
 
-    def personal(self, name: str) -> bool:
-        """Tell whether an attribute enters the statement only as a commitment."""
-        return policy().is_personal(name)
+    def personal(self, names: Collection[str]) -> Collection[str]:
+        """Return the attributes that enter the statement only as commitments."""
+        return policy().all_personal.intersection(names)
 
 
 def _noting(cleaned: Mapping[str, Any], removed: Iterable[str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -93,14 +94,17 @@ class Record:
 
     def update(self, attributes: Mapping[str, Value]) -> None:
         """Set several attributes; values of None are left out."""
-        if self._finished:
-            return
+        if not self._finished:
+            self._span.set_attributes(self._take(attributes))
+
+    def _take(self, attributes: Mapping[str, Value]) -> dict[str, Value]:
+        """Return attributes as they may be recorded, and remember them."""
         found = {name: value for name, value in attributes.items() if value is not None}
         found = privacy.minimise(found, self._attributes[schema.TARGET_TYPE])
         if schema.REDACTED in found:
             found[schema.REDACTED] = sorted({*found[schema.REDACTED], *self._attributes.get(schema.REDACTED, ())})
         self._attributes |= found
-        self._span.set_attributes(found)
+        return found
 
     def become(self, details: Details) -> None:
         """Change the event type: what began as one thing turned out to be another, for example skipped."""
@@ -115,17 +119,17 @@ class Record:
         """
         if self._finished:
             return
-        last: dict[str, Value] = {schema.OUTCOME: outcome.value}
+        last: dict[str, Value] = {schema.OUTCOME: outcome._value_}
         if error is not None:
             kind = error if isinstance(error, str) else f"{type(error).__module__}.{type(error).__qualname__}"
             last[schema.ERROR_TYPE] = kind.removeprefix("builtins.")
-        self.update(last)
+        last = self._take(last)
         self._finished = True
         message = schema.message_of(self._shown())
-        self._attributes[schema.MESSAGE] = message
-        self._span.set_attribute(schema.MESSAGE, message)
+        self._attributes[schema.MESSAGE] = last[schema.MESSAGE] = message
         if (lacking := conformance.judge(self._attributes, self._plugin)) is not None:
-            self._span.set_attribute(schema.NONCONFORMANT, lacking)
+            last[schema.NONCONFORMANT] = lacking
+        self._span.set_attributes(last)
         if outcome is schema.Outcome.FAILURE:
             self._span.set_status(Status(StatusCode.ERROR))
         self._span.end()
@@ -149,6 +153,7 @@ class Recorder:
         """
         self._plugin = plugin
         self._tracer = trace.get_tracer(plugin, version, provider)
+        self._said_environment: tuple[object, object] = (None, None)
 
     def start(self, event: Event, *, opens: Run | None = None, context: Context | None = None) -> Record:
         """Begin a record.
@@ -162,7 +167,7 @@ class Recorder:
         context = environ.parent_context(context)
         parent = runs.current(context)
         run = runs.child_of(parent, opens) if opens is not None else (parent or _orphan_run(event))
-        record_id = str(uuid.uuid4())
+        record_id = _new_id()
         script = event.script or run.script
         target_type = event.target.type
         actor = _with_person_behind(event, context)
@@ -175,7 +180,7 @@ class Recorder:
             schema.RUN_ID: run.id,
             schema.RUN_ATTEMPT: run.attempt,
             schema.WORKFLOW_NAME: run.workflow,
-            schema.TRIGGER_TYPE: run.trigger.value,
+            schema.TRIGGER_TYPE: run.trigger._value_,
             schema.TRIGGER_RULE: run.rule,
             schema.SCRIPT_VERSION: script.version,
             schema.SCRIPT_VERSION_SOURCE: script.source,
@@ -190,7 +195,7 @@ class Recorder:
         ancestor = runs.ancestor(context)
         if ancestor is not None:
             attributes[schema.PARENT_RECORD_ID] = ancestor
-        environment = _environment(self._tracer)
+        environment = self._environment()
         if environment is not None:
             attributes[schema.ENVIRONMENT] = environment
         attributes = privacy.minimise(attributes, target_type)
@@ -209,6 +214,15 @@ class Recorder:
         if event.person is not None or person is not None:
             inside = with_person(event.person or (lambda: person), inside)
         return Record(span, attributes, inside, self._plugin)
+
+    def _environment(self) -> str | None:
+        """Return the deployment environment: as the resource of the spans says, else the policy."""
+        resource = getattr(self._tracer, "resource", None)
+        known, said = self._said_environment
+        if known is not resource:  # it never changes, and a provider has one
+            said = resource.attributes.get(schema.ENVIRONMENT) if resource is not None else None
+            self._said_environment = (resource, said)
+        return str(said) if said else policy().environment
 
     @contextmanager
     def record(self, event: Event, *, opens: Run | None = None, context: Context | None = None) -> Iterator[Record]:
@@ -238,15 +252,29 @@ def _beginning(attributes: Mapping[str, Value]) -> dict[str, Value]:
     return found
 
 
-@contextmanager
-def inside(record: Record) -> Iterator[None]:
+class inside:
     """Make a record's context the current one, without ending the record."""
-    token = otel_context.attach(record.context)
-    try:
-        yield
-    finally:
+
+    __slots__ = ("_context", "_token")
+
+    def __init__(self, record: Record) -> None:
+        self._context = record.context
+
+    def __enter__(self) -> None:
+        """Enter it."""
+        self._token = otel_context.attach(self._context)
+
+    def __exit__(self, *ended: object) -> None:
+        """Leave it; an exception goes on."""
         with faults.contained("recorder: leave the record's context"):
-            otel_context.detach(token)
+            otel_context.detach(self._token)
+
+
+def _new_id() -> str:
+    """Return a random UUID (version 4), as :func:`uuid.uuid4` makes it, for half of its cost."""
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 def _orphan_run(event: Event) -> Run:
@@ -263,12 +291,6 @@ def _with_person_behind(event: Event, context: Context) -> Actor:
     if actor.type is schema.ActorType.USER or actor.behalf is not None or event.person is not None:
         return actor
     with faults.contained("recorder: the person behind an actor"):
-        return replace(actor, behalf=person_behind(context))
+        person = person_behind(context)
+        return actor if person is None else replace(actor, behalf=person)
     return actor
-
-
-def _environment(tracer: trace.Tracer) -> str | None:
-    """Return the deployment environment: as the resource of the spans says, else the policy."""
-    resource = getattr(tracer, "resource", None)
-    said = resource.attributes.get(schema.ENVIRONMENT) if resource is not None else None
-    return str(said) if said else policy().environment

@@ -42,6 +42,8 @@ class AuditSampler(Sampler):
             result = self.inner.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
         if not attributes or RECORD_ID not in attributes:
             return result
+        if result.decision is not Decision.DROP and result.attributes == attributes:
+            return result
         decision = Decision.RECORD_ONLY if result.decision is Decision.DROP else result.decision
         # A span starts with the attributes of the sampling result. A dropping sampler returns none, and the SDK's
         # composite samplers (elastic-opentelemetry's default) forget the given ones: an audit span keeps its own.

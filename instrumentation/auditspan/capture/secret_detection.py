@@ -40,29 +40,36 @@ def scrub_text(text: str) -> str:
     Returns:
         the same object if nothing was found.
     """
-    if len(text) <= 256:
-        try:
-            _known_clean(text)
-        except _Unclean as found:
-            return found.without
+    if text in _clean or text in _clean_long:
         return text
     if len(text) > LIMIT:
         return _scrubbed(_begin_of(text)) + CUT
-    return _scrubbed(text) if _may(text) else text
-
-
-class _Unclean(Exception):
-    """Keeps a secret out of the cache: a call that raises is not kept. `without` is the text without the secret."""
-
-    def __init__(self, without: str) -> None:
-        super().__init__()
-        self.without = without
-
-
-@functools.lru_cache(maxsize=4096)
-def _known_clean(text: str) -> None:
     if _may(text) and (without := _scrubbed(text)) is not text:
-        raise _Unclean(without)
+        return without
+    if type(text) is str:  # a text that says of itself what it is equal to is looked at each time
+        if len(text) <= 256:
+            _remember(_clean, text, 4096)
+        elif len(text) <= 8192:
+            _remember(_clean_long, text, 128)
+    return text
+
+
+# What was looked at and has no secret in it; the same text comes by twice for each record, and often for many.
+_clean: set[str] = set()
+_clean_long: set[str] = set()
+_clean_names: set[tuple[str, ...]] = set()
+
+
+def _remember(clean: set[Any], item: Any, most: int) -> None:
+    if len(clean) >= most:
+        clean.clear()
+    clean.add(item)
+
+
+def forget() -> None:
+    """Look at everything anew (for tests)."""
+    for clean in (_clean, _clean_long, _clean_names):
+        clean.clear()
 
 
 def _begin_of(text: str) -> str:
@@ -219,35 +226,40 @@ def scrub_mapping(attributes: Mapping[str, Any], prefix: str = "") -> tuple[Mapp
         attributes: attribute → value.
         prefix: what comes before the names in the list of what was removed.
     """
-    for name, value in attributes.items():  # the hot path: nothing to remove, and nothing made
-        kind = type(value)
-        try:
-            if _known_name(name):
-                break
+    # The hot path: nothing to remove, and nothing made.
+    names = tuple(attributes)
+    if names in _clean_names or _announce_nothing(names):
+        clean = _clean
+        for value in attributes.values():
+            kind = type(value)
             if kind is str:
-                if len(value) > 256:
-                    if scrub_text(value) is not value:
-                        break
-                else:
-                    _known_clean(value)
-            elif (
-                kind is not int and kind is not bool and kind is not float and _scrub(value, "", [], 1, {}) is not value
-            ):
+                if value not in clean and scrub_text(value) is not value:
+                    break
+            elif kind not in _NUMBERS and _scrub(value, "", [], 1, {}) is not value:
                 break
-        except _Unclean:
-            break
-    else:
-        return attributes, []
+        else:
+            return attributes, []
     removed: list[str] = []
     cleaned = _scrub_items(attributes, "", removed, 0, {})
     return cleaned, [prefix + name for name in removed]
 
 
-@functools.lru_cache(maxsize=4096)
-def _known_name(name: str) -> bool:
-    if (without := scrub_text(name)) is not name:
-        raise _Unclean(without)
-    return names_secret(name)
+_NUMBERS = frozenset({int, bool, float, type(None)})
+
+
+def _announce_nothing(names: tuple[str, ...]) -> bool:
+    """Tell whether what stands under some names has to be judged by itself alone."""
+    if "value" in names and ("name" in names or "key" in names):
+        return False  # see _scrub_items
+    if any(scrub_text(name) is not name or _is_secret_name(name) for name in names):
+        return False
+    if len(names) <= 128 and all(type(name) is str and len(name) <= 128 for name in names):
+        _remember(_clean_names, names, 1024)
+    return True
+
+
+def _is_secret_name(name: str) -> bool:
+    return (is_secret_name if len(name) <= 128 else names_secret)(name)
 
 
 def _scrub(value: Any, path: str, removed: list[str], depth: int, done: dict[int, Any]) -> Any:
@@ -323,7 +335,7 @@ def _is_secret_item(name: Any, item: Any) -> bool:
     name = _as_text(name)
     if name in ("pass", "auth") and isinstance(item, (int, float)):  # how many passed
         return False
-    return (is_secret_name if len(name) <= 128 else names_secret)(name)
+    return _is_secret_name(name)
 
 
 def _free(name: str, found: Mapping[Any, Any]) -> str:

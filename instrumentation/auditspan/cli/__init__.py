@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 all is well; 2 wrong usage or a source that cannot be read; the verbs document their own.
     """
-    from auditspan.cli import agent, demo, erase, keys, prove, runs, schema, status, verify, witness
+    from auditspan.cli import agent, backend, demo, erase, keys, prove, prune, runs, schema, status, verify, witness
 
     parser = argparse.ArgumentParser(
         prog="auditspan",
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"auditspan {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for module in (demo, status, verify, prove, runs, erase, keys, schema, agent, witness):
+    for module in (demo, status, verify, prove, runs, erase, keys, schema, agent, backend, prune, witness):
         module.register(verbs)
     options = parser.parse_args(arguments)
     try:

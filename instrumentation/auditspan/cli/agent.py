@@ -9,13 +9,18 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from auditspan.cli import common, status
+from auditspan import metrics
+from auditspan.cli import backend, common, status
 from auditspan_seal import ship
 from auditspan_seal.driver import Driver
-from auditspan_seal.errors import DirectoryError
+from auditspan_seal.errors import DirectoryError, SourceError
 from auditspan_seal.log.directory import default_path, open_directory, share
 from auditspan_seal.log.sequencer import Sequencer
+
+if TYPE_CHECKING:
+    from auditspan_seal.reconcile.periodic import Periodic
 
 _UNDELIVERED = 3
 _POLL = 0.2  # seconds
@@ -39,6 +44,13 @@ def register(verbs: common.Verbs) -> None:
         metavar="NAME",
         help="let the processes of this group record into the directory, but neither read the key nor sign nor erase",
     )
+    parser.add_argument(
+        "--reconcile",
+        type=float,
+        metavar="SECONDS",
+        help="compare Elasticsearch with the log that often, and send what is missing there again",
+    )
+    backend.add_elasticsearch(parser)
     parser.add_argument("--once", action="store_true", help="stop when everything is signed and delivered")
     parser.add_argument(
         "--timeout", type=float, default=60.0, metavar="SECONDS", help="with --once: give up after this (default: 60)"
@@ -48,6 +60,7 @@ def register(verbs: common.Verbs) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the verb."""
     directory = open_directory(options.directory or default_path(), create=not options.once)
+    reconciling = _reconciling(options)
     if options.group:
         share(directory, _group(options.group))
     sequencer = Sequencer.acquire(directory)
@@ -60,6 +73,9 @@ def run(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     driver = Driver(sequencer, _Telling())
+    metrics.watch_directory(sequencer.directory)
+    if reconciling is not None:
+        reconciling.start(sequencer.directory)
     deadline = time.monotonic() + options.timeout
     try:
         while not stopping.is_set():
@@ -69,6 +85,8 @@ def run(options: argparse.Namespace) -> int:
                 break
             driver.wait(_POLL)
     finally:
+        if reconciling is not None:
+            reconciling.close()
         driver.close(max(0.0, deadline - time.monotonic()) if options.once else None)
     delivered = driver.delivered
     state = status.gather(directory)
@@ -78,6 +96,20 @@ def run(options: argparse.Namespace) -> int:
         sent = f"{state['delivered']} delivered" if ship.endpoint() else "nothing sent (no OTEL_EXPORTER_OTLP_ENDPOINT)"
         common.console().print(f"{state['sequenced']} entries signed, {sent}")
     return 0 if delivered or not options.once else _UNDELIVERED
+
+
+def _reconciling(options: argparse.Namespace) -> Periodic | None:
+    if options.reconcile is None:
+        return None
+    if not options.reconcile > 0:
+        raise SourceError("--reconcile must be more than 0 seconds.", "Leave it out to compare by hand.")
+    from auditspan_seal.reconcile.outcome import ARRIVAL, WAIT, Settings  # only where it is asked for
+    from auditspan_seal.reconcile.periodic import Periodic
+
+    every = float(options.reconcile)
+    # What is on its way is there at the next round: a round need not wait for it longer than that.
+    settings = Settings(wait=min(WAIT, every), arrival=min(ARRIVAL, 2 * every), retention=backend.retention_of(options))
+    return Periodic(backend.url_of(options), every, settings, _Telling())
 
 
 class _Telling:

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from auditspan_seal.log.directory import Directory, default_path, open_directory
+from auditspan_seal.log.pruned import Pruned
 
 Verbs = Any  # argparse has no public name for what add_subparsers returns
 
@@ -57,6 +58,16 @@ def add_source(parser: argparse.ArgumentParser) -> None:
 def directory_of(options: argparse.Namespace) -> Directory:
     """Open the directory that the arguments name."""
     return open_directory(options.directory or default_path())
+
+
+def say_pruned(directory: Directory) -> None:
+    """Say on standard error that the beginning of a log is no longer in its directory, if that is so."""
+    pruned = Pruned.load(directory)
+    if pruned is not None:
+        progress(
+            f"the indexes below {pruned.size} were pruned from {directory.path}; they are in {pruned.place} "
+            "(--elasticsearch)"
+        )
 
 
 def print_json(value: Any) -> None:

@@ -13,9 +13,12 @@ from rich.markup import escape
 
 from auditspan.cli import common
 from auditspan_seal import ship
+from auditspan_seal.delivery import Delivery
 from auditspan_seal.erase import disk
+from auditspan_seal.erase.wanted import Found, Hit, Wanted
 from auditspan_seal.errors import AuditspanError, SourceError
 from auditspan_seal.log.directory import Directory
+from auditspan_seal.log.pruned import Pruned
 from auditspan_seal.log.sequencer import Sequencer
 
 _LEFT = 3
@@ -74,13 +77,15 @@ def run(options: argparse.Namespace) -> int:
 
         connect(options.elasticsearch)  # what is no URL is said before anything is changed
     directory = common.directory_of(options)
-    wanted = disk.Wanted(value, options.record, frozenset(options.attribute))
+    wanted = Wanted(value, options.record, frozenset(options.attribute))
+    gone, left = _in_what_was_pruned(options.elasticsearch, directory, wanted)
     if options.dry_run:
         with disk.sequenced(directory, common.progress):
-            found = disk.find(directory, wanted)
-        return _show(found, {"dry_run": True}, options, 0 if found else 2)
-    found = disk.erase(directory, wanted, options.reason, _who(), common.progress)
-    delivered, left = _deliver(directory)
+            found = [*(item for item, _ in gone), *disk.find(directory, wanted)]
+        return _show(found, {"dry_run": True, "left": left}, options, _LEFT if left else 0 if found else 2)
+    found = disk.erase(directory, wanted, options.reason, _who(), common.progress, gone)
+    delivered, more = _deliver(directory)
+    left += more
     if segments := disk.still_recorded(directory):
         left.append(
             f"{len(segments)} segments of running processes of other users still hold a value ({segments[0]} …): "
@@ -93,11 +98,27 @@ def run(options: argparse.Namespace) -> int:
             left += _left_there(result)
         except SourceError as error:
             left.append(str(error))
-    elif any(item.index < ship.Delivery.load(directory.delivery).size for item in found):
+    elif any(item.index < Delivery.load(directory.delivery).size for item in found):
         left.append("These records were delivered: give --elasticsearch URL to erase the values there, too.")
     result["left"] = left
     nothing = not (found or result.get("documents_changed") or result.get("old_versions_released"))
     return _show(found, result, options, _LEFT if left else 2 if nothing else 0)
+
+
+def _in_what_was_pruned(url: str | None, directory: Directory, wanted: Wanted) -> tuple[list[Hit], list[str]]:
+    """Find the values in entries that are no longer in the directory; what cannot be found is said."""
+    pruned = Pruned.load(directory)
+    if pruned is None:
+        return [], []
+    if url is None:
+        return [], [
+            f"The indexes below {pruned.size} were pruned from this directory: give --elasticsearch URL to have values "
+            f"in them found and erased where they still are ({pruned.place})."
+        ]
+    from auditspan_seal.erase import elasticsearch
+
+    common.progress(f"looking in Elasticsearch for values below index {pruned.size}, which were pruned here")
+    return elasticsearch.find(url, directory.origin, wanted, pruned.size), []
 
 
 def _left_there(result: dict[str, Any]) -> list[str]:
@@ -131,7 +152,7 @@ def _deliver(directory: Directory) -> tuple[bool, list[str]]:
         if sequencer is None:
             return True, []
         try:
-            shipper = ship.Shipper(directory, ship.make_exporter())
+            shipper = ship.Shipper(directory, ship.make_sender())
             try:
                 delivered = shipper.ship()
             finally:
@@ -159,7 +180,7 @@ def _in_elasticsearch(url: str, directory: Directory, wait: float) -> dict[str, 
     }
 
 
-def _show(found: list[disk.Found], result: dict[str, Any], options: argparse.Namespace, code: int) -> int:
+def _show(found: list[Found], result: dict[str, Any], options: argparse.Namespace, code: int) -> int:
     if options.json:
         places = [{"index": f.index, "attribute": f.name, "record": f.record, "run": f.run} for f in found]
         common.print_json({"erased": places, **result, "not_reached": BEYOND})

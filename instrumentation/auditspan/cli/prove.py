@@ -37,6 +37,7 @@ def run(options: argparse.Namespace) -> int:
         proven = proof.prove(batches_of(options.elasticsearch, statement), statement)
     else:
         directory = common.directory_of(options)
+        common.say_pruned(directory)
         statement, private = proof.find(proof.entries_of(directory), options.span)
         proven = proof.prove(proof.batches_of(directory), statement)
     places = proof.write(options.out, options.span, statement, proven, private if options.disclose else None)

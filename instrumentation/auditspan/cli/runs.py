@@ -36,7 +36,9 @@ def register(verbs: common.Verbs) -> None:
 def _runs(options: argparse.Namespace) -> dict[str, list[story.Record]]:
     if options.elasticsearch:
         return story.by_run(story.from_elasticsearch(options.elasticsearch))
-    return story.by_run(story.from_directory(common.directory_of(options)))
+    directory = common.directory_of(options)
+    common.say_pruned(directory)
+    return story.by_run(story.from_directory(directory))
 
 
 def list_runs(options: argparse.Namespace) -> int:

@@ -13,12 +13,12 @@ from typing import Any
 import orjson
 from rich.markup import escape
 
-from auditspan.cli import common
-from auditspan_seal.log import reader, segment
+from auditspan.cli import arrival, common
 from auditspan_seal.log.directory import Directory
-from auditspan_seal.ship import Delivery
+from auditspan_seal.standing import Standing, look
 
 _TROUBLE = 3
+_PATIENCE = 30.0  # seconds that something may wait for its turn before it is said
 
 
 def register(verbs: common.Verbs) -> None:
@@ -49,14 +49,8 @@ def run(options: argparse.Namespace) -> int:
 
 def gather(directory: Directory) -> dict[str, Any]:
     """Collect everything that the directory says about itself."""
-    sequenced, checkpoints, positions = 0, 0, {}
-    for block in reader.batches(directory.log):
-        sequenced, checkpoints, positions = block.batch.size, checkpoints + 1, block.batch.segments
-    waiting = 0
-    for name, path in segment.all_of(directory):
-        at = positions.get(name)
-        waiting += segment.waiting(path, at.offset if at else 0)
-    delivery = Delivery.load(directory.delivery)
+    standing = look(directory)
+    delivery = standing.delivery
     processes = _processes(directory)
     faults: dict[str, int] = {}
     for process in processes:
@@ -80,23 +74,59 @@ def gather(directory: Directory) -> dict[str, Any]:
             "AUDITSPAN_MODE is synced; they were recorded, and are signed as soon as somebody signs"
         )
     attention += [f"process {p['pid']}: {p['problem']}" for p in processes if p.get("problem")]
-    if delivery.error and delivery.since:
-        attention.append(f"delivery stands still since {_ago(delivery.since)}: {delivery.error}")
+    attention += _behind(directory, standing, any(process["alive"] for process in processes))
+    attention += [
+        f"{item.spans} records of the entries {item.first} to {item.end - 1} were not taken where they were delivered: "
+        f"{item.reason}. They are in the log; reconciliation finds and sends them."
+        for item in delivery.rejected
+    ]
+    attention += arrival.attention(directory, _ago)
     return {
         "directory": str(directory.path),
         "origin": directory.origin,
-        "sequenced": sequenced,
-        "checkpoints": checkpoints,
-        "waiting_to_be_signed": waiting,
+        "sequenced": standing.size,
+        "waiting_to_be_signed": standing.waiting,
+        "waiting_since": standing.waiting_since,
         "delivered": delivery.size,
+        "pending": standing.pending,
+        "pending_since": standing.pending_since,
+        "disk": standing.disk,
         "delivery_error": delivery.error,
         "delivery_failing_since": delivery.since,
+        "rejected": sum(item.spans for item in delivery.rejected),
+        **arrival.gather(directory, delivery.size),
         "processes": processes,
         "faults": faults,
         "lost": lost,
         "unsynced": unsynced,
         "attention": attention,
     }
+
+
+def _behind(directory: Directory, standing: Standing, alive: bool) -> list[str]:
+    """Say what has been waiting for too long, and what to do."""
+    found = []
+    since = standing.waiting_since
+    if since is not None and time.time() - since > _PATIENCE:
+        doing = (
+            "an audited process runs and has not signed them: see what it says, above or in its log"
+            if alive
+            else f"no audited process runs; sign them now with `auditspan agent --once {directory.path}`"
+        )
+        found.append(f"{standing.waiting} records wait to be signed, the oldest is from {_ago(since)}: {doing}")
+    delivery = standing.delivery
+    if delivery.error and delivery.since:
+        found.append(
+            f"delivery stands still since {_ago(delivery.since)}, {standing.pending} entries are safe here and wait: "
+            f"{delivery.error}"
+        )
+    elif delivery.size and standing.pending_since is not None and time.time() - standing.pending_since > _PATIENCE:
+        how = "is behind" if alive else f"ended with its process; go on with `auditspan agent --once {directory.path}`"
+        found.append(
+            f"{standing.pending} entries wait to be delivered, the oldest is from {_ago(standing.pending_since)}: "
+            f"delivery {how}"
+        )
+    return found
 
 
 def _processes(directory: Directory) -> list[dict[str, Any]]:
@@ -124,7 +154,22 @@ def _alive(pid: int) -> bool:
 
 def _ago(moment: float) -> str:
     seconds = max(0, int(time.time() - moment))
-    return f"{seconds} s ago" if seconds < 120 else f"{seconds // 60} min ago"
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"
+
+
+def _bytes(number: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}"
+        number /= 1000
+    return f"{number:.1f} GB"
+
+
+def _from(moment: float | None) -> str:
+    return f"; the oldest is from {_ago(moment)}" if moment is not None else ""
 
 
 def _show(state: dict[str, Any]) -> None:
@@ -132,16 +177,22 @@ def _show(state: dict[str, Any]) -> None:
     alive = [process for process in state["processes"] if process["alive"]]
     console.print(f"[bold]auditspan[/] {escape(state['directory'])}  log {escape(state['origin'])}")
     console.print(f"  audited processes  {len(alive)} running, {len(state['processes']) - len(alive)} ended")
-    console.print(f"  in the log         {state['sequenced']} entries under {state['checkpoints']} signed checkpoints")
-    console.print(f"  waiting            {state['waiting_to_be_signed']} recorded, to be signed")
+    console.print(
+        f"  in the log         {state['sequenced']} entries, signed; the directory takes {_bytes(state['disk'])}"
+    )
+    console.print(
+        f"  waiting            {state['waiting_to_be_signed']} recorded, to be signed{_from(state['waiting_since'])}"
+    )
     console.print(
         f"  delivered          {state['delivered']} of {state['sequenced']}"
         + (
-            ""
+            _from(state["pending_since"])
             if state["delivered"] or state["delivery_error"]
             else "  (no OTEL_EXPORTER_OTLP_ENDPOINT was set: nothing is sent)"
         )
     )
+    for line in arrival.lines(state, _ago):
+        console.print(escape(line))
     for process in alive:
         plugins = ", ".join(process.get("plugins", {})) or "none"
         console.print(

@@ -67,7 +67,7 @@ def _events(registry: Registry) -> str:
         _HEADER.format(
             title="One typed builder for each event type: what a record says beyond what every record says."
         ),
-        "from collections.abc import Sequence\nfrom dataclasses import dataclass\nfrom typing import ClassVar, Final\n",
+        "from collections.abc import Sequence\nfrom typing import ClassVar, Final\n",
         "from auditspan.schema import names\n"
         "from auditspan.schema.details import Details\n"
         "from auditspan.schema.names import EventType\n",
@@ -94,7 +94,7 @@ def _builder(registry: Registry, event: EventType) -> str:
     verbs = ", ".join(event.actions)
     docstring = f'    """{_quoted(event.brief)}\n\n    Attributes:\n        action: {verbs}.\n{documented}\n    """'
     return (
-        f"\n\n@dataclass(frozen=True, kw_only=True)\nclass {event.class_name}(Details):\n{docstring}\n\n"
+        f"\n\nclass {event.class_name}(Details):\n{docstring}\n\n"
         f"    TYPE: ClassVar[EventType] = EventType.{event.constant}\n"
         f"    NAMES: ClassVar[dict[str, str]] = {{{names}}}\n\n" + "\n".join(fields)
     )

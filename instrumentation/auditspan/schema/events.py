@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from auditspan.schema import names
@@ -16,7 +15,6 @@ from auditspan.schema.names import EventType
 
 
 
-@dataclass(frozen=True, kw_only=True)
 class DataRead(Details):
     """Data were read from a stream, a table, a file or a service.
 
@@ -49,7 +47,6 @@ class DataRead(Details):
     data_count: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class DataWrite(Details):
     """Data were written; whether they were new or replaced others is not known.
 
@@ -81,7 +78,6 @@ class DataWrite(Details):
     data_count: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class DataCreate(Details):
     """Something new was created.
 
@@ -101,7 +97,6 @@ class DataCreate(Details):
     data_count: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class DataUpdate(Details):
     """Something that was there was changed.
 
@@ -127,7 +122,6 @@ class DataUpdate(Details):
     data_count: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class DataDelete(Details):
     """Something was deleted.
 
@@ -148,7 +142,6 @@ class DataDelete(Details):
     data_count: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class DataExport(Details):
     """Data left the organisation's own systems.
 
@@ -168,7 +161,6 @@ class DataExport(Details):
     connector_name: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class DataImport(Details):
     """Data came in from outside.
 
@@ -193,7 +185,6 @@ class DataImport(Details):
     state_after_hash: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class WorkflowStarted(Details):
     """A run has begun. Written at its beginning, so that a run that dies is seen.
 
@@ -219,7 +210,6 @@ class WorkflowStarted(Details):
     connector_version: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class WorkflowFinished(Details):
     """A run, or a part of one, has come to its end; the outcome says which.
 
@@ -256,7 +246,6 @@ class WorkflowFinished(Details):
     run_reason: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class WorkflowInterrupted(Details):
     """A run ended without an end of its own; its process died or was lost.
 
@@ -284,7 +273,6 @@ class WorkflowInterrupted(Details):
     connector_version: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class WorkflowRetried(Details):
     """A failed attempt will be made again.
 
@@ -310,7 +298,6 @@ class WorkflowRetried(Details):
     task_scheduled_time: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class WorkflowSkipped(Details):
     """A run that was due did not take place.
 
@@ -334,7 +321,6 @@ class WorkflowSkipped(Details):
     task_scheduled_time: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class WorkflowCancelled(Details):
     """A run was called off, before or after it began.
 
@@ -358,7 +344,6 @@ class WorkflowCancelled(Details):
     task_scheduled_time: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class WebhookDelivery(Details):
     """A delivery from another service was received and handled.
 
@@ -388,7 +373,6 @@ class WebhookDelivery(Details):
     webhook_signature_verifier: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class PermissionChange(Details):
     """Somebody may do more or less than before.
 
@@ -413,7 +397,6 @@ class PermissionChange(Details):
     state_after_hash: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class ConfigurationChange(Details):
     """A setting was changed.
 
@@ -437,7 +420,6 @@ class ConfigurationChange(Details):
     change_fields: Sequence[str] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class TemplateDeployment(Details):
     """A template of an automation was put to work.
 
@@ -463,7 +445,6 @@ class TemplateDeployment(Details):
     change_fields: Sequence[str] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class PackageInstall(Details):
     """A package, connector or plugin was installed, updated or removed.
 
@@ -485,7 +466,6 @@ class PackageInstall(Details):
     package_checksum: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class ComponentWiring(Details):
     """Components were connected or disconnected.
 
@@ -508,7 +488,6 @@ class ComponentWiring(Details):
     state_after_hash: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class PolicyEvaluation(Details):
     """A rule or a person decided whether something may go on.
 
@@ -536,7 +515,6 @@ class PolicyEvaluation(Details):
     remediation: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class PolicyChange(Details):
     """A policy was changed.
 
@@ -566,7 +544,6 @@ class PolicyChange(Details):
     policy_rule: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class KeyChange(Details):
     """A signing key was made, replaced or withdrawn.
 

@@ -7,6 +7,7 @@ tests, or where ``AUDITSPAN_VALIDATE=true`` asks for it.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -29,7 +30,8 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\
 
 def bounded(text: str, limit: int = 256) -> str:
     """Return `text` cut to `limit` characters, without what could garble or forge a line of a report."""
-    return _UNSAFE.sub("?", text[:limit])
+    text = text[:limit]
+    return text if text.isprintable() else _UNSAFE.sub("?", text)  # nothing that is unsafe is printable
 
 
 def is_personal(name: str) -> bool:
@@ -82,16 +84,30 @@ def violations(attributes: Mapping[str, Any], *, erasable: bool = False) -> list
 
 def message_of(attributes: Mapping[str, Any]) -> str:
     """Return the message of a record: made by the template of its event type from public and internal attributes."""
-    parts = rules.MESSAGES.get(attributes.get(names.EVENT_TYPE, ""))
+    parts = _message_parts(attributes.get(names.EVENT_TYPE, ""))
     if parts is None:
         return f"{attributes.get(names.ACTION, UNKNOWN)} {attributes.get(names.TARGET_TYPE, UNKNOWN)}"
     text = ""
-    for may_be_left_out, items in parts:
-        if may_be_left_out and any(name not in attributes for name in items[1::2]):
-            continue
-        for position, item in enumerate(items):
-            text += item if position % 2 == 0 else _shown(attributes.get(item, UNKNOWN))
+    for needed, form, shown in parts:
+        if needed <= attributes.keys():
+            text += form % tuple([_shown(attributes.get(name, UNKNOWN)) for name in shown])
     return text + _ending(attributes)
+
+
+@functools.lru_cache(maxsize=128)
+def _message_parts(kind: str) -> list[tuple[frozenset[str], str, tuple[str, ...]]] | None:
+    """Return the parts of the messages of an event type: what must be there for each, its form, what it shows."""
+    parts = rules.MESSAGES.get(kind)
+    if parts is None:
+        return None
+    return [
+        (
+            frozenset(items[1::2] if may_be_left_out else ()),
+            "".join(item.replace("%", "%%") if at % 2 == 0 else "%s" for at, item in enumerate(items)),
+            tuple(items[1::2]),
+        )
+        for may_be_left_out, items in parts
+    ]
 
 
 def _ending(attributes: Mapping[str, Any]) -> str:
@@ -104,6 +120,8 @@ def _ending(attributes: Mapping[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
+    if type(value) is str:
+        return bounded(value)
     if isinstance(value, (list, tuple)):
         return ", ".join(_shown(item) for item in value[:10])
     return bounded(str(value))

@@ -57,7 +57,7 @@ class StarletteInstrumentor(AuditInstrumentor):
     def patches(self, recorder: Recorder) -> Sequence[Patch]:
         """Return the patch table."""
         return (
-            Patch("starlette.applications", "Starlette.__call__", partial(_serve, recorder)),
+            Patch("starlette.applications", "Starlette.__call__", partial(_serve, recorder), lazy=True),
             Patch(_CONTRIB, "OpenTelemetryMiddleware.__init__", _after_server_span, lazy=True),
         )
 

@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One reconciliation of a log directory with an Elasticsearch: compare, bring back, look again, keep the receipt.
+
+What is new since the last receipt is read back and hashed. Of what was seen before, the documents are counted, and
+only where the count is not right they are read again; `full` reads all of them. The receipt is only as good as that:
+a deleted document whose place in the count was taken by another one is found by `full`, and by verification.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+from auditspan_seal.delivery import Delivery
+from auditspan_seal.errors import AuditspanError, FormatError
+from auditspan_seal.formats.batch import Batch
+from auditspan_seal.log import reader
+from auditspan_seal.log.directory import Directory
+from auditspan_seal.log.pruned import Pruned
+from auditspan_seal.log.receipt import MAX_OPEN, Open, Receipt
+from auditspan_seal.reconcile.compare import (
+    ALTERED,
+    MISSING,
+    Difference,
+    again,
+    compare,
+    count,
+    ranges,
+    time_of,
+    windows,
+)
+from auditspan_seal.reconcile.explain import explain
+from auditspan_seal.reconcile.held import Held
+from auditspan_seal.reconcile.outcome import Outcome, Settings
+from auditspan_seal.reconcile.resend import Resend
+from auditspan_seal.verify.elasticsearch import connect, without_password
+from auditspan_seal.verify.progress import Progress
+
+PORTION = 10_000  # differences that are dealt with at once: their statements are in memory
+_SAVE_EVERY = 50  # windows
+_PAUSE = 1.0  # seconds between two looks
+
+
+def reconcile(
+    url: str,
+    directory: Directory,
+    resender: Callable[[], Resend],
+    settings: Settings,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Outcome:
+    """Reconcile an Elasticsearch with the log of a directory.
+
+    Args:
+        url: URL of the Elasticsearch; credentials as for verification.
+        directory: the log directory; it may be in use.
+        resender: makes what sends, when something is to be sent.
+        settings: how.
+        tell: is told what goes on.
+
+    Raises:
+        SourceError: Elasticsearch does not answer, or not as it should.
+        DirectoryError: the log cannot be read, or is not as it was signed.
+        OSError: the receipt cannot be written.
+    """
+    with closing(connect(url)) as client:
+        run = _Run(client, without_password(url), directory, resender, settings, tell)
+        try:
+            return run.go()
+        finally:
+            run.close()
+
+
+class _Run:
+    """One reconciliation."""
+
+    def __init__(
+        self,
+        client: Any,
+        place: str,
+        directory: Directory,
+        resender: Callable[[], Resend],
+        settings: Settings,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._client = client
+        self._directory = directory
+        self._resender = resender
+        self._settings = settings
+        self._tell = tell
+        self._progress = Progress(tell)
+        self._held = Held(client, directory.origin)
+        self._resend: Resend | None = None
+        self._left: list[Difference] = []
+        self._before = Receipt.load(directory)
+        self._known_open: dict[str, list[Open]] = {}
+        for item in sorted(self._before.open if self._before is not None else (), key=lambda item: item.first):
+            self._known_open.setdefault(item.kind, []).append(item)
+        self._receipt = Receipt(directory.origin, place=place, cluster=_cluster(client))
+        self._outcome = Outcome(self._receipt, dry_run=settings.dry_run)
+
+    def close(self) -> None:
+        self._held.close()
+        if self._resend is not None:
+            self._resend.close()
+
+    def go(self) -> Outcome:
+        outcome, directory = self._outcome, self._directory
+        delivery = Delivery.load(directory.delivery)
+        names = reader.files(directory.log)
+        begin = reader.first_of(names[0]) if names else 0
+        outcome.sequenced = _size(directory, names)
+        outcome.delivered = min(delivery.size, outcome.sequenced)
+        outcome.delivery_error = delivery.error
+        self._held.look()
+        self._receipt = replace(self._receipt, begin=begin, seen=begin)
+        known = self._known(begin)
+        outcome.begin = begin
+        if known > begin and self._is_as_before(begin, known):
+            assert self._before is not None
+            self._receipt = replace(
+                self._receipt,
+                seen=known,
+                documents=self._before.documents,
+                checkpoints=self._before.checkpoints,
+                expired=self._before.expired,
+            )
+            outcome.counted += self._before.documents + self._before.checkpoints
+            outcome.begin = known
+        self._go_through(outcome.begin, outcome.delivered, known)
+        self._finish()
+        return outcome
+
+    # -- comparing ---------------------------------------------------------------------------------------------
+
+    def _known(self, begin: int) -> int:
+        """Return the size up to which it was compared before, with this Elasticsearch."""
+        before = self._before
+        if before is None or self._settings.full:
+            return begin
+        if (before.place, before.cluster) != (self._receipt.place, self._receipt.cluster):
+            self._tell("the last receipt is of another Elasticsearch: everything is compared")
+            return begin
+        return max(begin, min(before.seen, self._outcome.delivered))
+
+    def _is_as_before(self, begin: int, known: int) -> bool:
+        before = self._before
+        if before is None or before.open or (before.begin, before.seen) != (begin, known):
+            return False
+        if self._held.count(begin, known) == (before.documents, before.checkpoints):
+            return True
+        self._tell("Elasticsearch has not as many documents as at the last reconciliation: looking closer")
+        return False
+
+    def _go_through(self, begin: int, end: int, known: int) -> None:
+        portion: list[Difference] = []
+        for number, window in enumerate(windows(self._directory, begin, end, known), 1):
+            part = count(self._held, window) if window[-1].batch.size <= known else None
+            if part is not None:
+                self._outcome.counted += part.documents + part.checkpoints
+            else:
+                part = compare(self._held, window)
+                self._outcome.hashed += part.hashed
+            portion += part.differences
+            self._receipt = replace(
+                self._receipt,
+                seen=part.end,
+                documents=self._receipt.documents + part.documents,
+                checkpoints=self._receipt.checkpoints + part.checkpoints,
+            )
+            self._progress.at(part.end - begin, (part.end - begin) / max(1, end - begin))
+            if len(portion) >= PORTION:
+                self._settle(portion, last=False)
+                portion = []
+            if number % _SAVE_EVERY == 0 and not portion and part.end > known and not self._settings.dry_run:
+                self._keep()
+        self._settle(portion, last=True)
+
+    # -- bringing back -----------------------------------------------------------------------------------------
+
+    def _settle(self, differences: list[Difference], *, last: bool) -> None:
+        """Bring back what is missing, as far as that is possible; the rest is kept.
+
+        Args:
+            differences: what is different in a part of the log.
+            last: it is the last part, of which documents may still be on their way.
+        """
+        differences = self._without_expired(differences)
+        if last and any(item.state == MISSING for item in differences):
+            differences = self._wait(differences, self._settings.wait, "waiting in case they are on their way")
+        differences = [self._as_known(item) for item in differences]
+        missing = [
+            item for item in differences if item.state != ALTERED and (self._settings.resend_open or not item.why)
+        ]
+        if missing and not self._settings.dry_run and self._outcome.problem is None:
+            self._tell(f"{len(missing)} documents are missing in Elasticsearch: sending them again")
+            why = self._send(missing)
+            differences = [item if item.state == ALTERED else item.with_state(MISSING) for item in differences]
+            left = self._wait(differences, self._settings.arrival, "waiting for what was sent again")
+            ids = {item.document_id for item in left}
+            self._outcome.returned += ranges(item for item in missing if item.document_id not in ids)
+            del self._outcome.returned[MAX_OPEN:]
+            differences = [
+                item.with_state(item.state, why[item.document_id]) if item.document_id in why else item for item in left
+            ]
+            unexplained = [item for item in differences if item.state == MISSING and not item.why]
+            explained = {item.document_id: item for item in explain(self._held, self._client, unexplained)}
+            differences = [explained.get(item.document_id, item) for item in differences]
+        self._left += differences
+
+    def _as_known(self, item: Difference) -> Difference:
+        """Return what is missing with what the last receipt says of it: it may not be sent and explained this time."""
+        known = self._known_open.get("checkpoint" if item.offset is None else "entry", [])
+        at = bisect_right(known, item.index, key=lambda other: other.first) - 1
+        if item.state != MISSING or at < 0 or known[at].last < item.index or known[at].state == ALTERED:
+            return item
+        return item.with_state(known[at].state, known[at].why)
+
+    def _without_expired(self, differences: list[Difference]) -> list[Difference]:
+        retention = self._settings.retention
+        if retention is None or not differences:
+            return differences
+        oldest = time.time_ns() - int(retention * 1e9)
+        blocks = {item.block.batch.first: item.block for item in differences}
+        old = {first for first, block in blocks.items() if time_of(block) < oldest}
+        left = [item for item in differences if item.state != MISSING or item.block.batch.first not in old]
+        self._receipt = replace(self._receipt, expired=self._receipt.expired + len(differences) - len(left))
+        return left
+
+    def _wait(self, differences: list[Difference], seconds: float, what: str) -> list[Difference]:
+        """Look again until nothing is missing any more, or the time is over."""
+        deadline = time.monotonic() + seconds
+        while True:
+            missing = sum(item.state == MISSING for item in differences)
+            pause = min(_PAUSE, deadline - time.monotonic())
+            if not missing or pause <= 0:
+                return differences
+            self._progress.say(f"{missing} documents are not there; {what} …")
+            time.sleep(pause)
+            self._held.look()
+            left = again(self._held, differences)
+            self._count(differences, left)
+            differences = left
+
+    def _count(self, before: list[Difference], after: list[Difference]) -> None:
+        """Count the documents that came in the meantime."""
+        left = {item.document_id for item in after if item.state == MISSING}
+        came = [item for item in before if item.state == MISSING and item.document_id not in left]
+        entries = sum(item.offset is not None for item in came)
+        self._outcome.hashed += len(came)
+        self._receipt = replace(
+            self._receipt,
+            documents=self._receipt.documents + entries,
+            checkpoints=self._receipt.checkpoints + len(came) - entries,
+        )
+
+    def _send(self, missing: list[Difference]) -> dict[str, str]:
+        """Send what is missing, batch by batch; returns why what could not be sent was not: document ID → reason."""
+        why: dict[str, str] = {}
+        blocks: dict[int, list[Difference]] = {}
+        for item in missing:
+            blocks.setdefault(item.block.batch.first, []).append(item)
+        for _, items in sorted(blocks.items()):
+            offsets = [item.offset for item in items if item.offset is not None]
+            try:
+                self._resend = self._resend or self._resender()
+                self._resend.send(items[0].block, offsets, any(item.offset is None for item in items))
+                self._outcome.resent += len(items)
+            except FormatError as error:
+                # An entry of a later version, or a damaged line: the rest must not wait for it.
+                why.update((item.document_id, f"it cannot be sent: {error.what}") for item in items)
+            except AuditspanError as error:
+                self._outcome.problem = str(error)
+                break
+        return why
+
+    # -- receipt -----------------------------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        if not self._settings.dry_run:
+            self._keep()
+        else:
+            self._conclude()
+
+    def _keep(self) -> None:
+        self._conclude()
+        self._outcome.receipt.save(self._directory)
+
+    def _conclude(self) -> None:
+        """Work out how far Elasticsearch holds everything."""
+        found, seen = ranges(self._left), self._receipt.seen
+        if len(found) > MAX_OPEN:
+            seen = min(item.block.batch.first for item in self._left if item.index >= found[MAX_OPEN].first)
+            found = ranges(item for item in self._left if item.block.batch.first < seen)
+        size = min((item.block.batch.first for item in self._left), default=seen)
+        note = self._note_of(size)
+        self._outcome.receipt = replace(
+            self._receipt,
+            seen=seen,
+            size=size if note else 0,
+            note=note,
+            open=tuple(found),
+            time=time.time(),
+        )
+
+    def _note_of(self, size: int) -> str:
+        """Return the checkpoint of a size; empty: the directory has none."""
+        for known in (self._before, Pruned.load(self._directory)):
+            if known is not None and known.size == size:
+                return known.note
+        start = [name for name in reader.files(self._directory.log) if reader.first_of(name) < size][-1:]
+        for batch in _batches(self._directory, start):
+            if batch.size >= size:
+                return batch.note if batch.size == size else ""
+        return ""
+
+
+def _size(directory: Directory, names: list[str]) -> int:
+    """Return the tree size of the last checkpoint in the log files."""
+    for name in reversed(names):
+        size = 0
+        for block in reader.blocks(directory.log, reader.Cursor(name)):
+            if isinstance(block, reader.Block):
+                size = block.batch.size
+        if size:
+            return size
+    return 0
+
+
+def _batches(directory: Directory, names: list[str]) -> Iterator[Batch]:
+    blocks = reader.blocks(directory.log, reader.Cursor(names[0])) if names else ()
+    return (block.batch for block in blocks if isinstance(block, reader.Block))
+
+
+def _cluster(client: Any) -> str:
+    """Return name and ID of the cluster; empty if that may not be known."""
+    from elasticsearch import ApiError, TransportError
+
+    try:
+        found = client.perform_request("GET", "/_cluster/state/version", headers={"accept": "application/json"}).body
+        return f"{found['cluster_name']} ({found['cluster_uuid']})"
+    except (ApiError, TransportError, KeyError, TypeError):
+        return ""

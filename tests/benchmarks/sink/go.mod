@@ -1,0 +1,3 @@
+module auditspan/benchmarks/sink
+
+go 1.25

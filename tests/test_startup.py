@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starting an audited process stays cheap: what only records need, or signing, is imported with the first record."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LATER = (
+    "cryptography", "auditspan_seal.log.sequencer", "auditspan_seal.driver", "auditspan_seal.keys.signer",
+    "auditspan.capture.secret_detection", "starlette", "apscheduler", "singer_sdk", "standardwebhooks", "rich",
+    "google.protobuf", "requests", "yaml",
+)  # fmt: skip
+ASKED = f"import json, sys; print(json.dumps([name for name in {LATER!r} if name in sys.modules]))"
+
+
+def loaded(tmp_path: Path, program: str) -> list[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "AUDITSPAN_"))}
+    for signal in ("TRACES", "METRICS", "LOGS"):
+        environment[f"OTEL_{signal}_EXPORTER"] = "none"
+    command = [str(Path(sys.executable).parent / "opentelemetry-instrument"), sys.executable, "-c", program]
+    done = subprocess.run(
+        command,
+        env={**environment, "AUDITSPAN_DIR": str(tmp_path / "log")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    found: list[str] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.slow
+def test_a_process_that_records_nothing_imports_nothing_of_it(tmp_path: Path) -> None:
+    assert loaded(tmp_path, ASKED) == []
+
+
+@pytest.mark.slow
+def test_the_first_record_imports_what_it_needs(tmp_path: Path) -> None:
+    program = f"import auditspan\nwith auditspan.action('READ', target='x', target_type='y'): pass\n{ASKED}"
+    found = loaded(tmp_path, program)
+    assert {"cryptography", "auditspan_seal.log.sequencer", "auditspan.capture.secret_detection"} <= set(found)
