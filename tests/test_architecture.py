@@ -45,11 +45,13 @@ MAY_IMPORT = {
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.keys", "auditspan_seal.log",
     ),
     "auditspan_seal.interrupts": (),
+    "auditspan_seal.forks": (),
     "auditspan_seal.guard": ("auditspan_seal.interrupts",),
     "auditspan_seal.recording": ("auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.guard"),
     "auditspan_seal.spans": ("auditspan_seal.errors", "auditspan_seal.formats"),
     "auditspan_seal.otlp": (
-        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.spans", "auditspan_seal.otlp.as_json",
+        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.spans", "auditspan_seal.forks",
+        "auditspan_seal.otlp.as_json",
     ),
     "auditspan_seal.otlp.as_json": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.spans", "auditspan_seal.otlp.parcel",
@@ -66,6 +68,7 @@ MAY_IMPORT = {
     ),
     "auditspan_seal.modes": (),
     "auditspan_seal.late": (
+        "auditspan_seal.forks",
         "auditspan_seal.driver", "auditspan_seal.keys", "auditspan_seal.standing", "auditspan_seal.ship",
     ),
     "auditspan_seal.synced": ("auditspan_seal.formats", "auditspan_seal.log"),
@@ -73,7 +76,8 @@ MAY_IMPORT = {
     "auditspan_seal.service": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.recording", "auditspan_seal.log",
         "auditspan_seal.driver", "auditspan_seal.guard", "auditspan_seal.modes", "auditspan_seal.synced",
-        "auditspan_seal.deferred", "auditspan_seal.interrupts", "auditspan_seal.late",
+        "auditspan_seal.deferred", "auditspan_seal.interrupts", "auditspan_seal.forks",
+        "auditspan_seal.late",
     ),
     "auditspan_seal.processor": ("auditspan_seal.service",),
     "auditspan_seal.verify": (

@@ -15,17 +15,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from opentelemetry.sdk.trace import ReadableSpan
 
-from auditspan_seal import late
+from auditspan_seal import forks, late
 from auditspan_seal import modes as modes_
 from auditspan_seal.deferred import Deferred
 from auditspan_seal.errors import AuditspanError, DirectoryError
 from auditspan_seal.formats import entry
 from auditspan_seal.guard import OPEN, Careful, Guard
 from auditspan_seal.interrupts import let_through
-from auditspan_seal.log.directory import mode_of, open_directory
+from auditspan_seal.log import processes
+from auditspan_seal.log.directory import open_directory
 from auditspan_seal.log.segment import SegmentWriter
 from auditspan_seal.modes import Modes
 from auditspan_seal.recording import StatementMaker
@@ -42,7 +42,6 @@ BATCH = 512  # records after which the sequencer is woken: a batch of it
 INTERVAL = 0.2  # seconds between batches at most
 RETRY = 0.05  # seconds between attempts to write a record, where AUDITSPAN_WHEN_FULL is block
 TAKEOVER = 0.5  # seconds between attempts to become the sequencer
-STATUS_KEPT = 7 * 24 * 3600.0  # seconds after which the status of a process is removed
 
 
 class AuditLog:
@@ -77,6 +76,7 @@ class AuditLog:
         self._started = time.time()
         self._closing = threading.Event()
         self._start_lock = threading.RLock()  # a signal handler may record, too
+        self._starting: int | None = None  # the thread that starts ours; a signal handler in it must not wait for that
         self._thread: threading.Thread | None = None
         self._sequencer: Sequencer | None = None  # while this process is the one that sequences
         self._driver: Driver | None = None
@@ -182,12 +182,12 @@ class AuditLog:
         self._report("recording", f"a record was lost: {error}")
 
     def _wait_for_checkpoint(self, checkpoints: Checkpoints, segment: str, number: int) -> None:
-        if checkpoints.wait(segment, number, self._wake):
+        if self._starting != threading.get_ident() and checkpoints.wait(segment, number, self._wake):
             self._report("synced", None)
             return
         self.unsynced += 1
-        if self._closing.is_set():
-            return  # by a thread that goes on while the program ends: nobody signs here any more
+        if self._closing.is_set() or self._starting == threading.get_ident():
+            return  # by a thread that goes on while the program ends, or before it has begun: nobody signs here now
         self._report(
             "synced",
             f"span.end() does not wait for a signed checkpoint now: there was none within {self.modes.max_wait:g} s "
@@ -272,11 +272,7 @@ class AuditLog:
         self._shown = time.monotonic()
         try:
             fields |= self._describe()
-            path = self.directory.processes / f"{os.getpid()}-{int(self._started * 1000):x}.json"
-            draft = path.with_suffix(f".{threading.get_ident()}")
-            draft.write_bytes(orjson.dumps(fields))
-            draft.chmod(mode_of(self.directory.processes))  # where an agent signs, it must be able to read
-            os.replace(draft, path)
+            processes.write(self.directory, self._started, fields)
             self._published = fields["recorded"]
         except Exception:
             logger.debug("auditspan: the status of this process could not be written", exc_info=True)
@@ -285,8 +281,9 @@ class AuditLog:
 
     def _start(self) -> None:
         with self._start_lock:
-            if self._thread is None and not self._closing.is_set():
+            if self._thread is None and not self._closing.is_set() and self._starting is None:
                 thread = threading.Thread(target=self._work, name=OWN_THREADS, daemon=True)
+                self._starting = threading.get_ident()
                 try:
                     thread.start()
                 except Exception as error:
@@ -294,6 +291,8 @@ class AuditLog:
                     # No more threads, or the interpreter is ending: what is recorded waits for the next process.
                     self._report("signing", f"records are kept but not signed by this process: {error}")
                     return
+                finally:
+                    self._starting = None
                 self._thread = thread
 
     def _work(self) -> None:
@@ -320,12 +319,13 @@ class AuditLog:
             self._closing.wait(TAKEOVER)
 
     def _serve(self, sequencer: Sequencer) -> None:
-        from auditspan_seal.driver import Driver
+        with forks.kept_out():  # it imports what it needs, too
+            from auditspan_seal.driver import Driver
 
-        driver = Driver(sequencer, self._report)
+            driver = Driver(sequencer, self._report)
         self._sequencer, self._driver = sequencer, driver
         self._tried.set()
-        _remove_old_statuses(self.directory.processes)
+        processes.remove_old(self.directory)
         try:
             while True:
                 closing, recorded = self._closing.is_set(), self.recorded
@@ -367,7 +367,7 @@ class AuditLog:
             # The lock belongs to the open file, which the child shares: it would keep it after the parent's death.
             self._sequencer.close()
             self._sequencer = None
-        self._thread = self._driver = None
+        self._thread = self._driver = self._starting = None
         self._start_lock = threading.RLock()
         self._closing = threading.Event()
         self._tried = threading.Event()
@@ -378,16 +378,6 @@ class AuditLog:
         self._untold, self._full = Counter(), False
         self._started = time.time()
         self._problems = {}
-
-
-def _remove_old_statuses(folder: Path) -> None:
-    """Remove what processes said about themselves long ago; thousands of short-lived ones leave thousands of files."""
-    oldest = time.time() - STATUS_KEPT
-    with contextlib.suppress(OSError):
-        for item in os.scandir(folder):
-            with contextlib.suppress(OSError):
-                if item.stat().st_mtime < oldest:
-                    os.unlink(item.path)
 
 
 def _after_fork(reference: weakref.ref[AuditLog]) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from opentelemetry.sdk.trace import TracerProvider
 
-from auditspan_seal import service
+from auditspan_seal import driver, service
 from auditspan_seal.errors import FormatError
 from auditspan_seal.formats.note import Checkpoint, Note
 from auditspan_seal.log import sequencer
@@ -37,6 +37,7 @@ from tests.seal.powerloss import Disk
 
 WRITERS = 4
 RUN = 5  # every so many records one is a run, whose beginning is recorded, too
+assert driver  # imported here: what a process imports with its first record takes longer than its life
 service.TAKEOVER = 0.01  # so that within a life of a tenth of a second a process comes to be the sequencer, and to sign
 service.INTERVAL = 0.01
 

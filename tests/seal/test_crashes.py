@@ -268,7 +268,7 @@ def test_hundreds_of_kills_of_four_writing_processes(
     sequence(directory.path)
     assert told["kills"] >= kills
     assert len(ended) > kills
-    assert len(told["checkpoints"]) > 10
+    assert len(told["checkpoints"]) > 5
     check(directory, told["checkpoints"], set(ended))
     assert len(begun) == len(set(begun)) > kills / 2
     assert set(names(directory, interrupted.STARTED)) >= set(begun)
@@ -290,7 +290,7 @@ def test_power_cuts(tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch) 
     sequence(directory.path)
     # Whatever the mode: one history, that of every checkpoint that was ever seen; and no record twice.
     check(directory, told["checkpoints"], set(ended) if mode == "synced" else set())
-    assert len(told["checkpoints"]) > 10
+    assert len(told["checkpoints"]) > 5
     assert len(ended) > KILLS
     there = set(names(directory))
     print(f"{len(set(ended) - there)} of {len(ended)} records that had ended are gone")

@@ -239,19 +239,19 @@ def _note_at(directory: Directory, item: Candidate, end: int) -> str:
     return note
 
 
-def replaced(directory: Directory, newest: reader.Block | None = None) -> list[str]:
+def replaced(directory: Directory, first: reader.Block | None = None) -> list[str]:
     """Return the origins of logs that the one in a directory replaces: a process that began with one may still write.
 
     They stand in its first entry; if that was pruned, in the record of that.
 
     Args:
         directory: the directory.
-        newest: the newest batch, if it is known; it may be the first, and lack its last LF.
+        first: the first batch, if it is at hand; readers do not see one yet that lacks its last LF.
     """
     pruned = Pruned.load(directory)
     if pruned is not None and pruned.origins:
         return list(pruned.origins)
-    first = newest if newest is not None and newest.batch.first == 0 else next(reader.batches(directory.log), None)
+    first = first or next(reader.batches(directory.log), None)
     try:
         fields: dict[str, Any] = (
             statements.decode(first.statements[0]) if first is not None and first.statements else {}

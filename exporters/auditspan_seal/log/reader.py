@@ -92,6 +92,27 @@ def batches(folder: Path) -> Iterator[Block]:
     return (block for block in blocks(folder) if isinstance(block, Block))
 
 
+def unfinished(folder: Path, tail: Tail) -> Block | None:
+    """Read what follows the last checkpoint of a file as a batch whose last LF is missing; None: it is not one.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with open(folder / tail.file, "rb") as file:
+        file.seek(tail.offset)
+        *entries, last = file.read().split(b"\n")
+    statements, private = [], []
+    for line in entries:
+        statement, _, beside = line.removeprefix(ENTRY).partition(PRIVATE_MARK)
+        statements.append(statement if line.startswith(ENTRY) else line)
+        private.append(beside)
+    try:
+        batch = Batch.parse(last)
+    except FormatError:
+        return None
+    return Block(batch, statements, private, Cursor(tail.file, tail.offset + tail.size + 1), tail.offset)
+
+
 def newest(folder: Path) -> tuple[Batch, Cursor] | None:
     """Return the newest batch without reading what comes before it, and the place after it; None: there is none.
 
@@ -131,27 +152,6 @@ def _last_checkpoint(path: Path) -> tuple[bytes, int] | None:
         raise DirectoryError(
             f"The log file {path} cannot be read: {error.strerror}.", "Check its permissions."
         ) from None
-
-
-def unfinished(folder: Path, tail: Tail) -> Block | None:
-    """Read what follows the last checkpoint of a file as a batch whose last LF is missing; None: it is not one.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    with open(folder / tail.file, "rb") as file:
-        file.seek(tail.offset)
-        *entries, last = file.read().split(b"\n")
-    statements, private = [], []
-    for line in entries:
-        statement, _, beside = line.removeprefix(ENTRY).partition(PRIVATE_MARK)
-        statements.append(statement if line.startswith(ENTRY) else line)
-        private.append(beside)
-    try:
-        batch = Batch.parse(last)
-    except FormatError:
-        return None
-    return Block(batch, statements, private, Cursor(tail.file, tail.offset + tail.size + 1), tail.offset)
 
 
 def _blocks_of(path: Path, offset: int) -> Iterator[Block | Tail]:

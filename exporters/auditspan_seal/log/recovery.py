@@ -51,7 +51,8 @@ def look(directory: Directory) -> Found:
             f"{last.batch.size} are there.",
             f"Restore the files. {_start_anew(directory)}",
         )
-    return Found(last, is_open, None, frozenset([directory.origin, *pruned.replaced(directory, last)]))
+    first = last if last.batch.first == 0 else None
+    return Found(last, is_open, None, frozenset([directory.origin, *pruned.replaced(directory, first)]))
 
 
 def published_checkpoint(directory: Directory) -> tuple[str, Checkpoint] | None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from auditspan_seal import spans
+from auditspan_seal import forks, spans
 from auditspan_seal.errors import FormatError
 from auditspan_seal.otlp.parcel import Entry, Item, Request
 
@@ -24,7 +24,8 @@ def encode(origin: str, items: Sequence[Item]) -> Request:
 
 def message_of(origin: str, items: Sequence[Item]) -> tuple[ExportTraceServiceRequest, int, list[tuple[int, str]]]:
     """Make the message; see :class:`auditspan_seal.otlp.parcel.Request` for what comes with it."""
-    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans  # protobuf: only where it is used
+    with forks.kept_out():  # protobuf: only where it is used
+        from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
     found, left_out = [], []
     for item in items:

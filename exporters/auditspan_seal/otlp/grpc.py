@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from auditspan_seal import forks
 from auditspan_seal.otlp import as_protobuf
 from auditspan_seal.otlp.answer import LONGEST_WAIT, Answer, Encoded, Kind
 from auditspan_seal.otlp.parcel import Item
@@ -39,7 +40,8 @@ class GrpcSender:
 
     def send(self, origin: str, items: Sequence[Item], encoded: Encoded | None = None) -> Answer:
         """Send items; see :class:`auditspan_seal.otlp.answer.Sender`."""
-        import grpc  # as late as it can be: it is large
+        with forks.kept_out():
+            import grpc  # as late as it can be: it is large
 
         encoded = encoded or self.encode(origin, items)
         message, left_out = encoded.content, encoded.left_out
@@ -67,7 +69,8 @@ class GrpcSender:
             channel.close()
 
     def _connect(self, grpc: Any) -> None:
-        from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
+        with forks.kept_out():
+            from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 
         settings = self._settings
         chosen = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}

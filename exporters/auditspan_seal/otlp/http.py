@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from opentelemetry.util._importlib_metadata import entry_points
 
+from auditspan_seal import forks
 from auditspan_seal.errors import AuditspanError
 from auditspan_seal.otlp import as_json, as_protobuf
 from auditspan_seal.otlp.answer import Answer, Encoded, Kind, seconds_of
@@ -113,10 +114,11 @@ class HttpSender:
         return Answer(Kind.REFUSED, problem, seconds_of(headers.get("retry-after"))), status
 
     def _post(self, body: bytes, content_type: str) -> tuple[int, Any, bytes]:
-        import requests  # as late as it can be: an audited process that ends at once does without it
+        with forks.kept_out():
+            import requests  # as late as it can be: an audited process that ends at once does without it
 
-        if self._session is None:
-            self._session = _session()
+            if self._session is None:
+                self._session = _session()
         headers = {"Content-Type": content_type, "User-Agent": "auditspan"}
         if self._compression != "none":
             headers["Content-Encoding"] = self._compression
@@ -176,7 +178,8 @@ def _compressor(name: str) -> Callable[[bytes], bytes]:
     if name == "deflate":
         return lambda body: zlib.compress(body, 1)
     if name == "zstd":
-        import zstandard
+        with forks.kept_out():
+            import zstandard
 
         # One for each request: requests are made in two threads, and a compressor that both use crashes the process.
         return lambda body: zstandard.ZstdCompressor(level=1).compress(body)
