@@ -48,11 +48,7 @@ class Driver:
 
     def wake(self) -> None:
         """End the waiting in :meth:`wait`. To be called from any thread of this process."""
-        self._bell.ring(self._sequencer.directory)
-
-    def forked(self) -> None:
-        """Let go of what belongs to the parent process: called in the child after a fork."""
-        self._bell.close()
+        self._bell.wake()
 
     def wait(self, timeout: float) -> None:
         """Wait until there may be something to do: this process or another one rings.
@@ -122,7 +118,6 @@ class Driver:
                 worker.end()
             for worker in (self._shipping, self._places):
                 worker.drain(timeout)
-            self._bell.close()
             self._sequencer.close()
 
 

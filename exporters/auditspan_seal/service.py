@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from opentelemetry.sdk.trace import ReadableSpan
 
+from auditspan_seal import late
 from auditspan_seal import modes as modes_
 from auditspan_seal.deferred import Deferred
 from auditspan_seal.errors import AuditspanError, DirectoryError
@@ -287,9 +288,6 @@ class AuditLog:
             if self._thread is None and not self._closing.is_set():
                 thread = threading.Thread(target=self._work, name=OWN_THREADS, daemon=True)
                 try:
-                    # Here and not in the thread: a child that is forked while a thread imports could never import it.
-                    import auditspan_seal.driver  # noqa: F401
-
                     thread.start()
                 except Exception as error:
                     let_through(error)
@@ -302,6 +300,7 @@ class AuditLog:
         """Wait to become the sequencer, then sequence and ship until closing."""
         while True:
             try:
+                late.load()
                 from auditspan_seal.log.sequencer import Sequencer
 
                 sequencer = Sequencer.acquire(self.directory)
@@ -368,8 +367,6 @@ class AuditLog:
             # The lock belongs to the open file, which the child shares: it would keep it after the parent's death.
             self._sequencer.close()
             self._sequencer = None
-        if self._driver is not None:
-            self._driver.forked()
         self._thread = self._driver = None
         self._start_lock = threading.RLock()
         self._closing = threading.Event()

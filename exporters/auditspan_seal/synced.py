@@ -94,7 +94,7 @@ class Checkpoints:
             elif self._asking.acquire(blocking=False):
                 try:
                     if now - rung >= _RING_AGAIN:
-                        doorbell.ring(self._directory, doorbell.ASK)
+                        doorbell.ring(self._directory)
                         rung = now
                     self._take(doorbell.answered(self._directory))
                     self._pause(segment, number, min(left, pause))

@@ -258,8 +258,11 @@ def killed(folder: Path, *arguments: object) -> tuple[dict[str, Any], Directory,
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", ["durable", "synced"])
-def test_hundreds_of_kills_of_four_writing_processes(tmp_path: Path, mode: str) -> None:
+def test_hundreds_of_kills_of_four_writing_processes(
+    tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """AUDITSPAN_KILLS=1000 python -m pytest tests/seal/test_crashes.py -k hundreds -s"""
+    monkeypatch.undo()  # no small batches: there are many records
     kills = KILLS if mode == "durable" else KILLS // 3
     told, directory, ended, begun = killed(tmp_path, kills, mode)
     sequence(directory.path)
@@ -280,8 +283,9 @@ def test_hundreds_of_kills_of_four_writing_processes(tmp_path: Path, mode: str) 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", ["synced", "durable"])
-def test_power_cuts(tmp_path: Path, mode: str) -> None:
+def test_power_cuts(tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that is not synced is gone. AUDITSPAN_KILLS=1000 python -m pytest tests/seal/test_crashes.py -k power -s"""
+    monkeypatch.undo()
     told, directory, ended, _ = killed(tmp_path, KILLS, mode, max(4, KILLS // 25))
     sequence(directory.path)
     # Whatever the mode: one history, that of every checkpoint that was ever seen; and no record twice.

@@ -76,7 +76,7 @@ class Directory:
 
     @property
     def bell(self) -> Path:
-        """A named pipe by which the sequencer is woken."""
+        """The file by which the sequencer is asked for an answer in :attr:`signed`: whoever waits appends a byte."""
         return self.path / "wake"
 
     @property

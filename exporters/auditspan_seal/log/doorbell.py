@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a process that waits for a signed checkpoint wakes the sequencer, and how the sequencer answers it.
 
-Both may be processes of different users: an audited one may record and read its directory, no more. It rings by a
-named pipe, which its group may write. The answer is a small file with the last running number of each segment that is
-in a signed, synced checkpoint; it is only written once somebody has asked.
+Both may be processes of different users: an audited one may record and read its directory, no more. It rings by
+appending a byte to a file, which its group may write; while somebody rings, the sequencer looks at it often. The answer
+is a small file with the last running number of each segment that is in a signed, synced checkpoint; it is only written
+once somebody has asked.
+
+Plain files, so that a directory can be copied while it is in use.
 """
 
 from __future__ import annotations
@@ -11,10 +14,8 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import selectors
-import stat
+import time
 from collections.abc import Mapping
-from pathlib import Path
 
 import orjson
 
@@ -22,81 +23,82 @@ from auditspan_seal.formats.batch import Position
 from auditspan_seal.log import segment
 from auditspan_seal.log.directory import Directory, mode_of
 
-WAKE = b"."
-"""Rung by the sequencer's own process: there is something to do."""
-ASK = b"?"
-"""Rung by a process that waits for an answer."""
+_LOOK = 0.004  # seconds between two looks at the bell, while it is in use
+_IN_USE = 30.0  # seconds after a ring for which it is in use
+_LONGEST = 65_536  # bytes of the bell, after which it is emptied
 
 
 class Doorbell:
-    """The sequencer's end. Where there are no named pipes it is woken by its own process only."""
+    """The sequencer's end."""
 
     def __init__(self, directory: Directory) -> None:
-        # Not an event: its lock cannot be entered twice, and a signal handler may ring while its thread rings.
-        self._rung: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._descriptor = -1
-        self._selector: selectors.BaseSelector | None = None
+        self._path = directory.bell
+        # Not an event: its lock cannot be entered twice, and a signal handler may wake while its thread does.
+        self._woken: queue.SimpleQueue[None] = queue.SimpleQueue()
         with contextlib.suppress(OSError):
-            self._open(directory.bell)
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                if mode_of(directory.path) & 0o040:  # shared with a group, which the folder gives to new files
+                    os.fchown(descriptor, -1, directory.path.stat().st_gid)
+                    os.fchmod(descriptor, 0o660)
+            finally:
+                os.close(descriptor)
+        self._size = self._rings()
+        self._last = float("-inf")  # when somebody has rung
 
-    def _open(self, path: Path) -> None:
-        with contextlib.suppress(FileExistsError):
-            os.mkfifo(path, 0o600)
-        # For reading and writing: it never comes to its end, and nobody who rings is killed because it was closed.
-        descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-        if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            return
-        if mode_of(path.parent) & 0o040:  # shared with a group, which the folder gives to new files
-            os.fchown(descriptor, -1, path.parent.stat().st_gid)
-            os.fchmod(descriptor, 0o660)
-        self._descriptor = descriptor
-        self._selector = getattr(selectors, "PollSelector", selectors.SelectSelector)()
-        self._selector.register(descriptor, selectors.EVENT_READ)
+    def wake(self) -> None:
+        """End the waiting in :meth:`wait`; from any thread of this process, and from signal handlers."""
+        self._woken.put(None)
 
     def wait(self, timeout: float) -> bool:
-        """Wait until it is rung.
+        """Wait until this process is woken, or another one rings.
 
         Args:
             timeout: seconds at most.
 
         Returns:
-            Whether somebody has asked for an answer.
+            Whether another process has rung: it wants an answer.
         """
-        if self._selector is None:
-            with contextlib.suppress(queue.Empty):
-                self._rung.get(timeout=timeout)
-            return False
-        asked = False
-        if self._selector.select(timeout):
-            with contextlib.suppress(BlockingIOError):
-                asked = ASK in os.read(self._descriptor, 65_536)
-        return asked
+        deadline = time.monotonic() + timeout
+        while True:
+            now = time.monotonic()
+            in_use = now - self._last < _IN_USE
+            woken = self._wait(max(0.0, min(deadline - now, _LOOK if in_use else timeout)))
+            rings = self._rings()
+            if rings != self._size:
+                self._size, self._last = rings, time.monotonic()
+                if rings > _LONGEST:
+                    with contextlib.suppress(OSError):
+                        os.truncate(self._path, 0)
+                    self._size = self._rings()
+                return True
+            if woken or time.monotonic() >= deadline:
+                return False
 
-    def ring(self, directory: Directory) -> None:
-        """Wake whoever waits in this process."""
-        if self._selector is None:
-            self._rung.put(None)
-        else:
-            ring(directory, WAKE)
-
-    def close(self) -> None:
-        """Let go of it."""
-        if self._selector is not None:
-            self._selector.close()
-            self._selector = None
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-
-def ring(directory: Directory, what: bytes) -> None:
-    """Ring; nothing happens if nobody listens. The pipe is opened each time: no descriptor has to outlive a fork."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(directory.bell, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    def _wait(self, timeout: float) -> bool:
         try:
-            if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
-                os.write(descriptor, what)  # full: it has been rung often enough
+            self._woken.get(timeout=timeout)
+        except queue.Empty:
+            return False
+        with contextlib.suppress(queue.Empty):
+            while True:  # woken is woken, however often
+                self._woken.get_nowait()
+        return True
+
+    def _rings(self) -> int:
+        try:
+            return os.stat(self._path).st_size
+        except OSError:
+            return 0
+
+
+def ring(directory: Directory) -> None:
+    """Ask for an answer; nothing happens if nobody listens. No descriptor is kept that would have to outlive a fork."""
+    with contextlib.suppress(OSError):
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(directory.bell, flags)
+        try:
+            os.write(descriptor, b"?")
         finally:
             os.close(descriptor)
 
