@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import random
@@ -233,13 +234,17 @@ def test_a_stream_that_has_rolled_over(
 class _Answers(http.server.BaseHTTPRequestHandler):
     """Stands in for what the development stack does not have: a Collector that loses, and a failure store."""
 
-    reasons: dict[str, str]
     elasticsearch: str
+    reasons: dict[str, str]
+    forbidden: str | None = None
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         if self.path.startswith("/v1/traces"):
             self._answer(200, b"", {"content-type": "application/x-protobuf"})
+        elif self.forbidden is not None and self.forbidden in self.path:
+            answer = b'{"error": {"type": "security_exception", "reason": "unauthorized"}, "status": 403}'
+            self._answer(403, answer, {"content-type": "application/json", "x-elastic-product": "Elasticsearch"})
         elif "failures" in self.path:
             hits = [
                 {"_source": {"document": {"id": name}, "error": {"type": "document_parsing_exception", "message": why}}}
@@ -277,6 +282,27 @@ class _Answers(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+@contextlib.contextmanager
+def answering(**more: Any) -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Answers", (_Answers,), more))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_who_may_only_read_can_reconcile(
+    delivering: None, stack: Stack, make_records: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = make_records(5)
+    with answering(elasticsearch=stack.elasticsearch_url, reasons={}, forbidden="_refresh") as url:
+        assert reconciled(capsys, directory, "--elasticsearch", url, wait=30)["state"] == "complete"
+
+
 def test_what_is_in_a_failure_store_is_named_with_its_reason(
     delivering: None,
     stack: Stack,
@@ -291,17 +317,9 @@ def test_what_is_in_a_failure_store_is_named_with_its_reason(
     api.remove(gone)
     refused = next(hit["_id"] for hit in gone if hit["_source"]["attributes"][spans.INDEX] == 4)
     more = {"reasons": {refused: "failed to parse field [x]"}, "elasticsearch": stack.elasticsearch_url}
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Answers", (_Answers,), more))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        url = f"http://127.0.0.1:{server.server_port}"
+    with answering(**more) as url:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
         state = reconciled(capsys, directory, "--elasticsearch", url, code=3, wait=1)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
     assert [(item["first"], item["last"], item["state"]) for item in state["open"]] == [
         (2, 2, "missing"),
         (4, 4, "refused"),
