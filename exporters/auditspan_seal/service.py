@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("auditspan")
 
+# A child that is forked while another thread imports could never import the same: a fork waits until that is done.
+_loading = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release)
+
 BATCH = 512  # records after which the sequencer is woken: a batch of it
 INTERVAL = 0.2  # seconds between batches at most
 TAKEOVER = 0.5  # seconds between attempts to become the sequencer
@@ -185,8 +190,8 @@ class AuditLog:
     def _start(self) -> None:
         with self._start_lock:
             if self._thread is None and not self._closing.is_set():
-                # Here and not in the thread: a child that is forked while a thread imports could never import it.
-                import auditspan_seal.driver  # noqa: F401
+                with _loading:
+                    import auditspan_seal.driver  # noqa: F401
 
                 self._thread = threading.Thread(target=self._work, name="auditspan", daemon=True)
                 self._thread.start()

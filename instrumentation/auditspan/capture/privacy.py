@@ -15,6 +15,7 @@ import ipaddress
 import os
 import secrets
 import tempfile
+import threading
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,15 @@ def scrub_text(text: str) -> str:
     return scrub_text(text)
 
 
+# A child that is forked while another thread imports could never import the same: a fork waits until that is done.
+_loading = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release)
+
+
 def _load() -> None:
-    from auditspan.capture import secret_detection
+    with _loading:
+        from auditspan.capture import secret_detection
 
     globals().update(scrub_mapping=secret_detection.scrub_mapping, scrub_text=secret_detection.scrub_text)
 
