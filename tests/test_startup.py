@@ -46,3 +46,45 @@ def test_the_first_record_imports_what_it_needs(tmp_path: Path) -> None:
     program = f"import auditspan\nwith auditspan.action('READ', target='x', target_type='y'): pass\n{ASKED}"
     found = loaded(tmp_path, program)
     assert {"cryptography", "auditspan_seal.log.sequencer", "auditspan.capture.secret_detection"} <= set(found)
+
+
+FORKING = """
+import importlib.abc, os, sys, threading, time
+import auditspan
+auditspan.install()
+
+class Slow(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name in ("auditspan.capture.secret_detection", "auditspan_seal.driver"):
+            importing.set()
+            time.sleep(0.5)
+
+def record():
+    with auditspan.action("READ", target="x", target_type="y"):
+        pass
+
+importing = threading.Event()
+sys.meta_path.insert(0, Slow())
+thread = threading.Thread(target=record)
+thread.start()
+for _ in range(2):  # once for each of the two
+    importing.wait(10)
+    importing.clear()
+    if os.fork() == 0:
+        record()
+        os._exit(7)
+    done = time.monotonic() + 20
+    while (found := os.waitpid(-1, os.WNOHANG)) == (0, 0) and time.monotonic() < done:
+        time.sleep(0.05)
+    print(found[1] >> 8 if found[0] else "the child hangs")
+thread.join()
+"""
+
+
+@pytest.mark.slow
+def test_a_fork_in_the_middle_of_the_first_record_leaves_a_child_that_records(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "AUDITSPAN_"))}
+    environment |= {"AUDITSPAN_DIR": str(tmp_path / "log"), "OTEL_TRACES_EXPORTER": "none"}
+    environment |= {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
+    done = subprocess.run([sys.executable, "-c", FORKING], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stdout.split("\n") == ["7", "7", ""], done.stderr
