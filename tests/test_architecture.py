@@ -57,7 +57,9 @@ MAY_IMPORT = {
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.spans", "auditspan_seal.otlp.parcel",
     ),
     "auditspan_seal.delivery": ("auditspan_seal.log",),
-    "auditspan_seal.ship": ("auditspan_seal.delivery", "auditspan_seal.otlp", "auditspan_seal.log"),
+    "auditspan_seal.ship": (
+        "auditspan_seal.errors", "auditspan_seal.delivery", "auditspan_seal.otlp", "auditspan_seal.log",
+    ),
     "auditspan_seal.standing": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.log", "auditspan_seal.delivery",
     ),
@@ -65,12 +67,17 @@ MAY_IMPORT = {
         "auditspan_seal.errors", "auditspan_seal.log", "auditspan_seal.ship", "auditspan_seal.witness",
     ),
     "auditspan_seal.modes": (),
+    "auditspan_seal.late": (
+        "auditspan_seal.forks",
+        "auditspan_seal.driver", "auditspan_seal.keys", "auditspan_seal.standing", "auditspan_seal.ship",
+    ),
     "auditspan_seal.synced": ("auditspan_seal.formats", "auditspan_seal.log"),
     "auditspan_seal.deferred": ("auditspan_seal.interrupts",),
     "auditspan_seal.service": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.recording", "auditspan_seal.log",
         "auditspan_seal.driver", "auditspan_seal.guard", "auditspan_seal.modes", "auditspan_seal.synced",
         "auditspan_seal.deferred", "auditspan_seal.interrupts", "auditspan_seal.forks",
+        "auditspan_seal.late",
     ),
     "auditspan_seal.processor": ("auditspan_seal.service",),
     "auditspan_seal.verify": (

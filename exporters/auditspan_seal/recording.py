@@ -19,7 +19,7 @@ import orjson
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import SpanKind, Status, StatusCode, TraceState
 
 from auditspan_seal.errors import MalformedStatement
 from auditspan_seal.formats import commitment
@@ -51,6 +51,7 @@ class StatementMaker:
         self._resources: dict[int, tuple[Resource, dict[str, Any]]] = {}
         self._scopes: dict[int, tuple[InstrumentationScope | None, dict[str, Any]]] = {}
         self._templates: dict[tuple[int, int, str], tuple[object, object, bytes]] = {}
+        self._trace_state: tuple[TraceState | None, bytes] = (None, b"")
         self._names: dict[str, bytes] = {}  # names of spans in which there is no secret → how they are written
 
     def line(self, span: ReadableSpan, segment: str, number: int) -> bytes:
@@ -209,8 +210,12 @@ class StatementMaker:
             remote = b"true" if is_remote else b"false"
         kind, name, status, resource = span.kind, span.name, span.status, span.resource
         scope = span.instrumentation_scope
-        trace_state = context.trace_state.to_header()
-        events, links = span.events, span.links
+        trace_state, written_state = self._trace_state
+        if context.trace_state is not trace_state:
+            trace_state = context.trace_state
+            written_state = orjson.dumps(trace_state.to_header())
+            self._trace_state = (trace_state, written_state)
+        events, links = span._events, span._links  # only whether there are any; the properties make copies
         code = None if status.description else status.status_code
         known = self._templates.get((id(resource), id(scope), segment))
         line = (known[2] if known is not None else self._template(resource, scope, segment)) % (
@@ -219,9 +224,9 @@ class StatementMaker:
             span.dropped_events,
             span.dropped_links,
             end,
-            orjson.dumps(self._events(span), option=_STRICT) if events else b"[]",
+            orjson.dumps(self._events(span), option=_STRICT) if len(events) else b"[]",
             b"INTERNAL" if kind is SpanKind.INTERNAL else orjson.dumps(kind.name)[1:-1],
-            orjson.dumps(self._links(span), option=_STRICT) if links else b"[]",
+            orjson.dumps(self._links(span), option=_STRICT) if len(links) else b"[]",
             self._names.get(name) or self._name(name),
             number,
             remote,
@@ -232,7 +237,7 @@ class StatementMaker:
             else _ERROR if code is StatusCode.ERROR else orjson.dumps(self._status(status), option=_STRICT),
             context.trace_flags,
             context.trace_id,
-            orjson.dumps(trace_state) if trace_state else b'""',
+            written_state,
         )  # fmt: skip
         return line + PRIVATE_MARK + commitment.encode(private) if private else line
 

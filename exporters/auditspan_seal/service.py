@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.trace import ReadableSpan
 
-from auditspan_seal import forks
+from auditspan_seal import forks, late
 from auditspan_seal import modes as modes_
 from auditspan_seal.deferred import Deferred
 from auditspan_seal.errors import AuditspanError, DirectoryError
@@ -285,9 +285,6 @@ class AuditLog:
                 thread = threading.Thread(target=self._work, name=OWN_THREADS, daemon=True)
                 self._starting = threading.get_ident()
                 try:
-                    with forks.kept_out():
-                        import auditspan_seal.driver  # noqa: F401
-
                     thread.start()
                 except Exception as error:
                     let_through(error)
@@ -302,6 +299,7 @@ class AuditLog:
         """Wait to become the sequencer, then sequence and ship until closing."""
         while True:
             try:
+                late.load()
                 from auditspan_seal.log.sequencer import Sequencer
 
                 sequencer = Sequencer.acquire(self.directory)

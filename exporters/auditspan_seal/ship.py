@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from opentelemetry import context as otel_context
 
 from auditspan_seal.delivery import Delivery, Rejected
+from auditspan_seal.errors import AuditspanError
 from auditspan_seal.log import reader
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.otlp import settings
@@ -40,6 +41,21 @@ _BREAKS = 5  # times in a row that a large record breaks the connection before i
 _LARGE = 64 * 1024  # bytes of a statement
 
 endpoint = settings.endpoint
+
+
+def load() -> None:
+    """Import what sending by the protocol of the environment needs; nothing if nothing is sent."""
+    with contextlib.suppress(AuditspanError):  # a setting that cannot be used is said when it is
+        if endpoint() is None:
+            return
+        protocol = settings.load().protocol
+        if protocol == "grpc":
+            import grpc  # noqa: F401
+        else:
+            import requests  # noqa: F401
+        if protocol in ("grpc", "http/protobuf"):
+            import opentelemetry.exporter.otlp.proto.common.trace_encoder  # noqa: F401
+        make_sender().close()
 
 
 def make_sender() -> Sender:

@@ -67,7 +67,7 @@ def settled(parts: Parts, directory: Directory, load: Load) -> None:
         _, state = status(directory)
         return state["receipt"] is not None and state["receipt"]["size"] == state["sequenced"] > load.recorded
 
-    eventually(complete, "the receipt covers the whole log", 240)
+    eventually(complete, "the receipt covers the whole log", 480)
     documents = there(parts.api, directory)
     assert sorted(hit["_id"] for hit in documents) == sorted(expected(directory))  # a list: none is there twice
     assert held(documents) == expected(directory)

@@ -57,7 +57,7 @@ def wait_for(client: Elasticsearch, directory: Directory) -> list[dict[str, Any]
     """Wait until every entry and checkpoint of a log has a document."""
     blocks = list(reader.batches(directory.log))
     expected = sum(len(block.statements) for block in blocks) + len(blocks)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while len(found := documents(client, directory.origin)) < expected:
         assert time.monotonic() < deadline, f"{len(found)} of {expected} documents"
         time.sleep(0.3)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import random
@@ -23,6 +24,7 @@ from auditspan_seal.keys import read_verifier_key
 from auditspan_seal.log import reader, sequencer
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.log.receipt import Receipt
+from auditspan_seal.reconcile import compare
 from auditspan_seal.reconcile.held import checkpoint_id, entry_id
 from auditspan_seal.verify.elasticsearch import verify_elasticsearch
 from auditspan_seal.verify.report import Verdict
@@ -205,16 +207,44 @@ def test_without_a_collector_to_send_to_it_says_so(
         assert indexes(state["open"]) == [3]
 
 
+def test_a_stream_that_has_rolled_over(
+    delivering: None, stack: Stack, make_records: Make, api: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = make_records(30)
+    reconciled(capsys, directory, wait=30)
+    before = there(api, directory)
+    api("POST", "/traces-audit.otel-default/_rollover")
+    lost = [hit for hit in before if hit["_source"]["attributes"].get(spans.INDEX) in range(10, 13)]
+    api.remove(lost)
+    # What is lost in the old index comes back into the new one; nothing else is sent, so nothing is there twice.
+    state = reconciled(capsys, directory)
+    assert (indexes(state["returned"]), state["copies"]) == ([10, 11, 12], 0)
+    again = there(api, directory)
+    assert sorted(hit["_id"] for hit in again) == sorted(hit["_id"] for hit in before)
+    assert len({hit["_index"] for hit in again}) == 3
+    # Delivered once more, Elasticsearch cannot know that the old index has it: that is seen, and no harm.
+    directory.delivery.unlink()
+    make_records(1)
+    eventually(lambda: len(there(api, directory)) >= len(expected(directory)) + 27, "copies of spans of the old index")
+    state = reconciled(capsys, directory, "--full", wait=20)
+    assert (state["state"], state["copies"]) == ("complete", 27)
+    assert verified(stack, directory) is Verdict.PASSED
+
+
 class _Answers(http.server.BaseHTTPRequestHandler):
     """Stands in for what the development stack does not have: a Collector that loses, and a failure store."""
 
-    reasons: dict[str, str]
     elasticsearch: str
+    reasons: dict[str, str]
+    forbidden: str | None = None
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         if self.path.startswith("/v1/traces"):
             self._answer(200, b"", {"content-type": "application/x-protobuf"})
+        elif self.forbidden is not None and self.forbidden in self.path:
+            answer = b'{"error": {"type": "security_exception", "reason": "unauthorized"}, "status": 403}'
+            self._answer(403, answer, {"content-type": "application/json", "x-elastic-product": "Elasticsearch"})
         elif "failures" in self.path:
             hits = [
                 {"_source": {"document": {"id": name}, "error": {"type": "document_parsing_exception", "message": why}}}
@@ -252,6 +282,27 @@ class _Answers(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+@contextlib.contextmanager
+def answering(**more: Any) -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Answers", (_Answers,), more))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_who_may_only_read_can_reconcile(
+    delivering: None, stack: Stack, make_records: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = make_records(5)
+    with answering(elasticsearch=stack.elasticsearch_url, reasons={}, forbidden="_refresh") as url:
+        assert reconciled(capsys, directory, "--elasticsearch", url, wait=30)["state"] == "complete"
+
+
 def test_what_is_in_a_failure_store_is_named_with_its_reason(
     delivering: None,
     stack: Stack,
@@ -266,23 +317,37 @@ def test_what_is_in_a_failure_store_is_named_with_its_reason(
     api.remove(gone)
     refused = next(hit["_id"] for hit in gone if hit["_source"]["attributes"][spans.INDEX] == 4)
     more = {"reasons": {refused: "failed to parse field [x]"}, "elasticsearch": stack.elasticsearch_url}
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Answers", (_Answers,), more))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        url = f"http://127.0.0.1:{server.server_port}"
+    with answering(**more) as url:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
         state = reconciled(capsys, directory, "--elasticsearch", url, code=3, wait=1)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
     assert [(item["first"], item["last"], item["state"]) for item in state["open"]] == [
         (2, 2, "missing"),
         (4, 4, "refused"),
     ]
     assert "`failed to index document` in the log of the Collector" in state["open"][0]["why"]
     assert "failure store: document_parsing_exception: failed to parse field [x]" in state["open"][1]["why"]
+
+
+def test_what_stays_open_does_not_have_all_before_it_read_again(
+    delivering: None, make_records: Make, api: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(compare, "WINDOW", 10)
+    for _ in range(4):
+        directory = make_records(20)
+    reconciled(capsys, directory, wait=30)
+    everything = there(api, directory)
+    last = max(hit["_source"]["attributes"].get(spans.INDEX, -1) for hit in everything)
+    api.remove([hit for hit in everything if hit["_source"]["attributes"].get(spans.INDEX) == last])
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT")
+    for _ in range(3):
+        state = reconciled(capsys, directory, code=3, wait=0)
+        assert indexes(state["open"]) == [last]
+        assert state["counted"] > 60
+        assert state["hashed"] < 30
+        receipt = Receipt.load(directory)
+        assert receipt is not None
+        assert 60 < receipt.base <= receipt.size <= last
+        assert receipt.seen == last + 1
 
 
 def test_wrong_usage_is_said(

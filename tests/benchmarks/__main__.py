@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests.benchmarks import backlog, record, recording, verify
+from tests.benchmarks import backlog, record, recording, shipping, verify
 from tests.benchmarks.harness import machine, table
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
@@ -24,6 +24,8 @@ def main() -> None:
         parts += [f"## {title}", text, table(record.measure(cases))]
     print(f"{recording.TITLE} …", file=sys.stderr, flush=True)
     parts += recording.page()
+    print(f"{shipping.TITLE} …", file=sys.stderr, flush=True)
+    parts += shipping.page()
     print(f"{backlog.TITLE} …", file=sys.stderr, flush=True)
     parts += backlog.page()
     print(f"{verify.TITLE} …", file=sys.stderr, flush=True)

@@ -33,7 +33,7 @@ SHORT = os.environ.get("AUDITSPAN_BENCHMARK") == "short"
 BURST = 10_000 if SHORT else 50_000  # spans
 PACED = 2_000 if SHORT else 4_000
 RATE = 2_000  # spans per second
-ROUNDS = 1 if SHORT else 4
+ROUNDS = 1 if SHORT else 3
 
 Numbers = dict[str, Any]
 Row = tuple[str, str, str, str]

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
@@ -20,6 +22,7 @@ from auditspan_seal.log import reader
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.otlp import settings
 from tests.benchmarks.logs import make_log
+from tests.environments import ROOT
 from tests.seal.certificates import Certificates, make_certificates
 from tests.seal.receiver import JSON, PROTOBUF, Receiver, receiving
 from tests.seal.test_ship import Service
@@ -100,6 +103,39 @@ def test_zstd(log: Directory, receiver: Receiver, monkeypatch: pytest.MonkeyPatc
     assert deliver(log)
     assert receiver.requests[0].headers["content-encoding"] == "zstd"
     assert receiver.indexes == ALL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compression", ["none", "gzip", "deflate", "zstd"])
+def test_requests_are_made_in_two_threads(tmp_path: Path, compression: str) -> None:
+    # In a process of its own: what is not made for two threads ends it (zstd's compressor did).
+    program = f"""
+import os, sys, threading
+from pathlib import Path
+from tests.benchmarks.logs import make_log
+from tests.environments import ROOT
+from auditspan_seal import ship
+from auditspan_seal.log import reader
+
+os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:9"
+os.environ["OTEL_EXPORTER_OTLP_COMPRESSION"] = "{compression}"
+log = make_log(Path(sys.argv[1]), 2000)
+items = [ship.items_of(block) for block in reader.batches(log.log)]
+sender = ship.make_sender()
+wanted = [sender.encode("o", part).content for part in items]
+
+def work():
+    for _ in range(6):
+        assert [sender.encode("o", part).content for part in items] == wanted
+
+threads = [threading.Thread(target=work) for _ in range(3)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "log")], capture_output=True, text=True, timeout=120, cwd=ROOT
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def opens(commitment: str, name: str, value: Any, salt: str) -> bool:
 
 def encode(private: Private) -> bytes:
     """Return the private part of a line: JSON without line breaks and tabs; empty if there is nothing."""
-    return orjson.dumps({name: list(opening) for name, opening in private.items()}) if private else b""
+    return orjson.dumps(private) if private else b""  # it writes tuples as lists
 
 
 def decode(content: bytes) -> Private:

@@ -206,8 +206,9 @@ class Gate:
 
     def __init__(self, path: Path) -> None:
         self._path = path / NAME
-        self._closed = False
         self._next = 0.0
+        self.shut = False
+        """Whether records were to be refused when that was looked at last."""
 
     @property
     def closed(self) -> bool:
@@ -215,8 +216,8 @@ class Gate:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + _LOOK
-            self._closed = self._look()
-        return self._closed
+            self.shut = self._look()
+        return self.shut
 
     def _look(self) -> bool:
         try:
@@ -224,4 +225,4 @@ class Gate:
         except FileNotFoundError:
             return False
         except (OSError, orjson.JSONDecodeError, AttributeError):
-            return self._closed  # it may not be read: as before
+            return self.shut  # it may not be read: as before

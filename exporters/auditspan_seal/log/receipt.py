@@ -58,7 +58,8 @@ class Receipt:
         note: the signed checkpoint of that size, with the root hash over all that was compared.
         seen: tree size up to which it was compared.
         begin: index of the first entry that was there to compare: what is before it was pruned.
-        documents: how many documents of entries from `begin` to `seen` Elasticsearch had.
+        base: tree size, at most `size`, up to which documents were counted.
+        documents: how many documents of entries from `begin` to `base` Elasticsearch had.
         checkpoints: the same for checkpoints.
         expired: how many entries and checkpoints were not there, as the retention that was stated allows.
         open: what is not there, or not as the log has it.
@@ -72,6 +73,7 @@ class Receipt:
     note: str = ""
     seen: int = 0
     begin: int = 0
+    base: int = 0
     documents: int = 0
     checkpoints: int = 0
     expired: int = 0
@@ -117,7 +119,9 @@ class Receipt:
         fields.pop("root")
         fields["open"] = tuple(Open(**item) for item in fields["open"])
         receipt = cls(**fields)
-        numbers = (receipt.size, receipt.seen, receipt.begin, receipt.documents, receipt.checkpoints)
+        numbers = (
+            receipt.size, receipt.seen, receipt.begin, receipt.base, receipt.documents, receipt.checkpoints,
+        )  # fmt: skip
         if not all(type(number) is int and 0 <= number <= MAX_SIZE for number in numbers):
             raise ValueError
         if not all(type(number) is int for item in receipt.open for number in (item.first, item.last, item.count)):

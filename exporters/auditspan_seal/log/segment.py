@@ -70,7 +70,9 @@ class SegmentWriter:
         """
         if self._pid != os.getpid():
             self.forked()  # by something that does not call Python's fork hooks
-        if self._gate is not None and self._gate.closed:
+        gate = self._gate
+        # Not for every record: that would cost as much as making it.
+        if gate is not None and (self.number & 15 == 0 or gate.shut) and gate.closed:
             raise OverBudget(
                 f"The log directory {self._folder.parent} uses more disk than AUDITSPAN_DISK_BUDGET allows.",
                 "See `auditspan status`: deliver and reconcile, so that log files can be removed, or raise the budget.",

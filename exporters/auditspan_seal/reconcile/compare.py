@@ -67,6 +67,7 @@ class Part:
         hashed: documents that were read back and hashed.
         documents: documents of entries in it.
         checkpoints: documents of checkpoints in it.
+        copies: documents of entries that say what another one says.
     """
 
     begin: int
@@ -75,6 +76,7 @@ class Part:
     hashed: int = 0
     documents: int = 0
     checkpoints: int = 0
+    copies: int = 0
 
 
 def windows(directory: Directory, begin: int, end: int, known: int) -> Iterator[list[reader.Block]]:
@@ -127,8 +129,7 @@ def compare(held: Held, window: Sequence[reader.Block]) -> Part:
     """
     part = Part(window[0].batch.first, window[-1].batch.size)
     batches: list[Batch] = []
-    entries = _counted(held.entries(part.begin, part.end), part)
-    present = _leaves(entries)
+    present = _leaves(_counted(held.entries(part.begin, part.end), part))
     for batch in held.batches(part.begin, part.end):
         batches.append(batch)
         part.checkpoints += 1
@@ -177,8 +178,11 @@ def ranges(differences: Iterable[Difference]) -> list[Open]:
 
 
 def _counted(entries: Iterable[Entry], part: Part) -> Iterator[Entry]:
-    for entry in entries:
+    last: tuple[int, bytes | None] | None = None
+    for entry in entries:  # in order of their indexes
         part.documents += 1
+        part.copies += (entry.index, entry.leaf) == last
+        last = entry.index, entry.leaf
         yield entry
 
 

@@ -24,6 +24,7 @@ class Outcome:
         begin: index from which on it was compared.
         counted: entries and checkpoints that were compared by counting.
         hashed: documents that were read back and hashed.
+        copies: documents that say what another one says, among those that were read back.
         returned: what was missing, was sent again, and is there now.
         resent: how many entries and checkpoints were sent again.
         problem: why nothing could be sent again, in words.
@@ -37,6 +38,7 @@ class Outcome:
     begin: int = 0
     counted: int = 0
     hashed: int = 0
+    copies: int = 0
     returned: list[Open] = field(default_factory=list)
     resent: int = 0
     problem: str | None = None

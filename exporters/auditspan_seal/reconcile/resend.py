@@ -15,19 +15,22 @@ from auditspan_seal import ship
 from auditspan_seal.errors import AuditspanError
 from auditspan_seal.log import reader
 from auditspan_seal.otlp.answer import Kind
-from auditspan_seal.otlp.parcel import Item
+from auditspan_seal.otlp.parcel import Entry, Item
 
 
 class Resend(Protocol):
     """Sends parts of a batch again."""
 
-    def send(self, block: reader.Block, offsets: Collection[int], checkpoint: bool) -> None:
+    def send(self, block: reader.Block, offsets: Collection[int], checkpoint: bool) -> dict[int, str]:
         """Send some entries of a batch, and its checkpoint if that is wanted; returns when they were accepted.
 
         Args:
             block: the batch.
             offsets: which of its entries.
             checkpoint: whether to send its checkpoint, too.
+
+        Returns:
+            indexes of entries that were not taken, or may not have been, with the reason.
 
         Raises:
             AuditspanError: they were not accepted.
@@ -56,13 +59,12 @@ class Collector:
             )
         self._sender = ship.make_sender()
 
-    def send(self, block: reader.Block, offsets: Collection[int], checkpoint: bool) -> None:
+    def send(self, block: reader.Block, offsets: Collection[int], checkpoint: bool) -> dict[int, str]:
         """See :class:`Resend`."""
         *entries, last = ship.items_of(block)
-        items = [entries[offset] for offset in sorted(offsets)] + ([last] if checkpoint else [])
-        self._send(items)
+        return self._send([entries[offset] for offset in sorted(offsets)] + ([last] if checkpoint else []))
 
-    def _send(self, items: Sequence[Item]) -> None:
+    def _send(self, items: Sequence[Item]) -> dict[int, str]:
         # Our own requests are not part of the automation: HTTP instrumentations must leave them alone.
         token = otel_context.attach(otel_context.set_value(otel_context._SUPPRESS_INSTRUMENTATION_KEY, True))
         try:
@@ -70,10 +72,16 @@ class Collector:
         finally:
             otel_context.detach(token)
         if answer.kind is Kind.TOO_LARGE and len(items) > 1:
-            self._send(items[: len(items) // 2])
-            self._send(items[len(items) // 2 :])
-        elif answer.kind is not Kind.ACCEPTED:
+            half = len(items) // 2
+            return self._send(items[:half]) | self._send(items[half:])
+        if answer.kind is not Kind.ACCEPTED:
             raise _not_accepted(f": {answer.problem}" if answer.problem else "")
+        why = {index: f"it cannot be sent: {reason}" for index, reason in answer.left_out}
+        if answer.rejected:
+            # Which of them, OTLP does not tell. Those that arrive are not asked for the reason.
+            said = f"of the records sent with it the Collector did not take {answer.rejected}: {answer.reason}"
+            why = {item.place: said for item in items if isinstance(item, Entry)} | why
+        return why
 
     def close(self) -> None:
         """See :class:`Resend`."""

@@ -12,11 +12,11 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from auditspan_seal.delivery import Delivery
-from auditspan_seal.errors import AuditspanError, FormatError
+from auditspan_seal.errors import AuditspanError
 from auditspan_seal.formats.batch import Batch
 from auditspan_seal.log import reader
 from auditspan_seal.log.directory import Directory
@@ -74,6 +74,15 @@ def reconcile(
             run.close()
 
 
+@dataclass
+class _Count:
+    """Documents of a part of the log, that ends at an index."""
+
+    end: int
+    documents: int
+    checkpoints: int
+
+
 class _Run:
     """One reconciliation."""
 
@@ -95,6 +104,7 @@ class _Run:
         self._held = Held(client, directory.origin)
         self._resend: Resend | None = None
         self._left: list[Difference] = []
+        self._counts: list[_Count] = []  # in order
         self._before = Receipt.load(directory)
         self._known_open: dict[str, list[Open]] = {}
         for item in sorted(self._before.open if self._before is not None else (), key=lambda item: item.first):
@@ -118,18 +128,7 @@ class _Run:
         self._held.look()
         self._receipt = replace(self._receipt, begin=begin, seen=begin)
         known = self._known(begin)
-        outcome.begin = begin
-        if known > begin and self._is_as_before(begin, known):
-            assert self._before is not None
-            self._receipt = replace(
-                self._receipt,
-                seen=known,
-                documents=self._before.documents,
-                checkpoints=self._before.checkpoints,
-                expired=self._before.expired,
-            )
-            outcome.counted += self._before.documents + self._before.checkpoints
-            outcome.begin = known
+        outcome.begin = self._base(begin) if known > begin else begin
         self._go_through(outcome.begin, outcome.delivered, known)
         self._finish()
         return outcome
@@ -146,14 +145,20 @@ class _Run:
             return begin
         return max(begin, min(before.seen, self._outcome.delivered))
 
-    def _is_as_before(self, begin: int, known: int) -> bool:
+    def _base(self, begin: int) -> int:
+        """Return the size up to which Elasticsearch has as many documents as last time: that need not be read again."""
         before = self._before
-        if before is None or before.open or (before.begin, before.seen) != (begin, known):
-            return False
-        if self._held.count(begin, known) == (before.documents, before.checkpoints):
-            return True
-        self._tell("Elasticsearch has not as many documents as at the last reconciliation: looking closer")
-        return False
+        if before is None or before.begin != begin or before.base <= begin:
+            return begin
+        if before.expired and before.base != before.seen:
+            return begin  # of what is expired, it is not known what came before
+        if self._held.count(begin, before.base) != (before.documents, before.checkpoints):
+            self._tell("Elasticsearch has not as many documents as at the last reconciliation: looking closer")
+            return begin
+        self._counts.append(_Count(before.base, before.documents, before.checkpoints))
+        self._receipt = replace(self._receipt, seen=before.base, expired=before.expired)
+        self._outcome.counted += before.documents + before.checkpoints
+        return before.base
 
     def _go_through(self, begin: int, end: int, known: int) -> None:
         portion: list[Difference] = []
@@ -164,13 +169,10 @@ class _Run:
             else:
                 part = compare(self._held, window)
                 self._outcome.hashed += part.hashed
+                self._outcome.copies += part.copies
             portion += part.differences
-            self._receipt = replace(
-                self._receipt,
-                seen=part.end,
-                documents=self._receipt.documents + part.documents,
-                checkpoints=self._receipt.checkpoints + part.checkpoints,
-            )
+            self._receipt = replace(self._receipt, seen=part.end)
+            self._counts.append(_Count(part.end, part.documents, part.checkpoints))
             self._progress.at(part.end - begin, (part.end - begin) / max(1, end - begin))
             if len(portion) >= PORTION:
                 self._settle(portion, last=False)
@@ -249,13 +251,13 @@ class _Run:
         """Count the documents that came in the meantime."""
         left = {item.document_id for item in after if item.state == MISSING}
         came = [item for item in before if item.state == MISSING and item.document_id not in left]
-        entries = sum(item.offset is not None for item in came)
         self._outcome.hashed += len(came)
-        self._receipt = replace(
-            self._receipt,
-            documents=self._receipt.documents + entries,
-            checkpoints=self._receipt.checkpoints + len(came) - entries,
-        )
+        for item in came:
+            count = self._counts[bisect_right(self._counts, item.index, key=lambda other: other.end)]
+            if item.offset is None:
+                count.checkpoints += 1
+            else:
+                count.documents += 1
 
     def _send(self, missing: list[Difference]) -> dict[str, str]:
         """Send what is missing, batch by batch; returns why what could not be sent was not: document ID → reason."""
@@ -267,11 +269,10 @@ class _Run:
             offsets = [item.offset for item in items if item.offset is not None]
             try:
                 self._resend = self._resend or self._resender()
-                self._resend.send(items[0].block, offsets, any(item.offset is None for item in items))
+                refused = self._resend.send(items[0].block, offsets, any(item.offset is None for item in items))
+                entries = [item for item in items if item.offset is not None]
+                why.update((item.document_id, refused[item.index]) for item in entries if item.index in refused)
                 self._outcome.resent += len(items)
-            except FormatError as error:
-                # An entry of a later version, or a damaged line: the rest must not wait for it.
-                why.update((item.document_id, f"it cannot be sent: {error.what}") for item in items)
             except AuditspanError as error:
                 self._outcome.problem = str(error)
                 break
@@ -297,11 +298,15 @@ class _Run:
             found = ranges(item for item in self._left if item.block.batch.first < seen)
         size = min((item.block.batch.first for item in self._left), default=seen)
         note = self._note_of(size)
+        counted = [item for item in self._counts if item.end <= size]
         self._outcome.receipt = replace(
             self._receipt,
             seen=seen,
             size=size if note else 0,
             note=note,
+            base=counted[-1].end if counted else self._receipt.begin,
+            documents=sum(item.documents for item in counted),
+            checkpoints=sum(item.checkpoints for item in counted),
             open=tuple(found),
             time=time.time(),
         )

@@ -40,9 +40,22 @@ def scrub_text(text: str) -> str:
 
 
 def _load() -> None:
+    global _begun
+    _begun = True
     from auditspan.capture import secret_detection
 
     globals().update(scrub_mapping=secret_detection.scrub_mapping, scrub_text=secret_detection.scrub_text)
+
+
+def _finish() -> None:
+    """Before a fork, finish what another thread is importing: the child could never import it."""
+    if _begun:
+        _load()
+
+
+_begun = False
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_finish)
 
 
 PSEUDONYM = "hmac-sha256:"

@@ -27,6 +27,7 @@ LIMIT = 65_536
 """Characters of one text that are looked at; what is longer is cut, because nothing passes unseen."""
 CUT = "…[cut]"
 _DEPTH = 32
+_UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _REMOVED_AGAIN = re.compile(re.escape(REMOVED))
 
 
@@ -40,16 +41,17 @@ def scrub_text(text: str) -> str:
     Returns:
         the same object if nothing was found.
     """
-    if text in _clean or text in _clean_long:
+    length = len(text)
+    if text in (_clean if length <= 256 else _clean_long):
         return text
-    if len(text) > LIMIT:
+    if length > LIMIT:
         return _scrubbed(_begin_of(text)) + CUT
     if _may(text) and (without := _scrubbed(text)) is not text:
         return without
     if type(text) is str:  # a text that says of itself what it is equal to is looked at each time
-        if len(text) <= 256:
+        if length <= 256:
             _remember(_clean, text, 4096)
-        elif len(text) <= 8192:
+        elif length <= 8192:
             _remember(_clean_long, text, 128)
     return text
 
@@ -81,16 +83,22 @@ def _begin_of(text: str) -> str:
 
 def _may(text: str) -> bool:
     """Tell whether a text may have a secret in it: far cheaper than to look for one."""
+    if len(text) == 36 and _UUID.fullmatch(text):  # innocent, too, and in each record
+        return False
     if known.INNOCENT.fullmatch(text) and " -" not in text and text[:1] != "-":
         return False
     lowered = text.lower()
     # A token has no blanks and is longer than most words; without one, and without what separates a label from its
     # value, only a few words can announce a secret.
     long = [text] if len(text) > 256 else [w for w in text.split() if len(w) > 14 and not known.PLAIN.fullmatch(w)]
-    if any(not known.INNOCENT.fullmatch(word) for word in long) and (
-        known.TOKEN_HINT.search(lowered)
-        or ("%" in text and "2f%" in lowered)
-        or (len(text) > 55 and text.count(".") > 1 and known.DOTTED.search(text))
+    if (
+        long
+        and any(not known.INNOCENT.fullmatch(word) for word in long)
+        and (
+            known.TOKEN_HINT.search(lowered)
+            or ("%" in text and "2f%" in lowered)
+            or (len(text) > 55 and text.count(".") > 1 and known.DOTTED.search(text))
+        )
     ):
         return True
     if long or ":" in text or "=" in text or "%" in text or "," in text or ">" in text or "-" in text:

@@ -154,6 +154,7 @@ def as_json(outcome: Any) -> dict[str, Any]:
         "delivery_error": outcome.delivery_error,
         "hashed": outcome.hashed,
         "counted": outcome.counted,
+        "copies": outcome.copies,
         "returned": [range_as_json(item) for item in outcome.returned],
         "resent": outcome.resent,
         "open": [range_as_json(item) for item in receipt.open],
@@ -183,6 +184,11 @@ def _show(outcome: Any) -> None:
         console.print(f"  [bold]↺ {describe(item)}[/]: missing; sent again, there now")
     if len(outcome.returned) > _SHOWN:
         console.print(f"  … and {len(outcome.returned) - _SHOWN} more ranges; --json has them")
+    if outcome.copies:
+        console.print(
+            f"  {outcome.copies} documents say what another one says: delivered again after the data stream rolled "
+            "over; verification takes them for copies"
+        )
     if receipt.expired:
         console.print(f"  {receipt.expired} documents are past the retention of Elasticsearch and gone from it")
     if outcome.pending:
