@@ -114,7 +114,7 @@ def kill(folder: Path, log_folder: Path, kills: int, mode: str, chance: random.R
                 finally:
                     os._exit(1)
             alive[child] = time.monotonic()
-        time.sleep(chance.random() * 0.06)
+        time.sleep(chance.random() * (0.06 if mode == "durable" else 0.15))  # an fsync takes its time
         see(directory, told)
         sequencers = [child for child in alive if sequences(child)]
         victim = chance.choice(sequencers if sequencers and chance.random() < 0.4 else list(alive))

@@ -145,6 +145,20 @@ def test_nothing_is_to_be_seen_before_it_is_on_disk(home: Path, tmp_path: Path, 
     check(after, seen, {"entry 9"})
 
 
+@pytest.mark.parametrize("after", [bytes(9), bytes(200) + b'":1}\nE {"v":2}\nE {"v', bytes(4096), b"\0\nC {}\n"])
+def test_nor_is_it_lost_if_more_was_written_after_the_lf_that_a_power_cut_has_taken(home: Path, after: bytes) -> None:
+    """Of the page with the LF the version before is on disk, of the pages after it the new one."""
+    directory = open_directory(home / "log", create=True)
+    record(directory, 0, 2)
+    sequence(directory.path)
+    seen = visible_checkpoints(directory)
+    path = directory.log / reader.files(directory.log)[-1]
+    path.write_bytes(path.read_bytes()[:-1] + after)
+    record(directory, 2, 1)
+    sequence(directory.path)
+    check(directory, seen, {"entry 0", "entry 1", "entry 2"})
+
+
 @pytest.mark.parametrize("left", [1, 2, 40])
 def test_a_batch_that_lacks_only_its_last_lf_is_whole(home: Path, left: int) -> None:
     directory = open_directory(home / "log", create=True)

@@ -95,12 +95,16 @@ def batches(folder: Path) -> Iterator[Block]:
 def unfinished(folder: Path, tail: Tail) -> Block | None:
     """Read what follows the last checkpoint of a file as a batch whose last LF is missing; None: it is not one.
 
+    In the place of the LF there is the end of the file, or a zero: something was written after it, and a power cut has
+    left that on disk and not the page with the LF. No line of ours has a zero in it.
+
     Raises:
         OSError: the file cannot be read.
     """
     with open(folder / tail.file, "rb") as file:
         file.seek(tail.offset)
-        *entries, last = file.read().split(b"\n")
+        data = file.read().partition(b"\0")[0]
+    *entries, last = data.split(b"\n")
     statements, private = [], []
     for line in entries:
         statement, _, beside = line.removeprefix(ENTRY).partition(PRIVATE_MARK)
@@ -110,7 +114,7 @@ def unfinished(folder: Path, tail: Tail) -> Block | None:
         batch = Batch.parse(last)
     except FormatError:
         return None
-    return Block(batch, statements, private, Cursor(tail.file, tail.offset + tail.size + 1), tail.offset)
+    return Block(batch, statements, private, Cursor(tail.file, tail.offset + len(data) + 1), tail.offset)
 
 
 def newest(folder: Path) -> tuple[Batch, Cursor] | None:
@@ -170,6 +174,8 @@ def _blocks_of(path: Path, offset: int) -> Iterator[Block | Tail]:
                     statements.append(statement)
                     private.append(beside)
                 elif line.startswith(CHECKPOINT):
+                    if b"\0" in line:
+                        break  # its LF is missing, see unfinished()
                     yield Block(Batch.parse(line[:-1]), statements, private, Cursor(path.name, offset), begin)
                     statements, private, begin = [], [], offset
                 else:

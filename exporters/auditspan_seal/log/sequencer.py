@@ -205,8 +205,8 @@ class Sequencer:
         """
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            data = os.pread(descriptor, end - begin, begin)
-            data += b"\n" * (end - begin - len(data))  # the LF that a power cut has taken, see _append
+            # The last byte is an LF, which a power cut may have taken: see _append.
+            data = os.pread(descriptor, end - begin - 1, begin) + b"\n"
             written = 0
             while written < len(data):
                 written += os.pwrite(descriptor, data[written:], begin + written)
