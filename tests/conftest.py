@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from opentelemetry.sdk.trace import TracerProvider
 
 from auditspan.capture import conformance
@@ -18,6 +19,8 @@ from auditspan_seal.processor import AuditSpanProcessor
 from auditspan_seal.service import AuditLog
 from tests.records import audit_attributes
 
+settings.register_profile("auditspan", deadline=None)  # machines are noisy: what is slow is for the benchmarks
+settings.load_profile("auditspan")
 BIN = Path(sys.executable).parent
 QUIET = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
 OURS = ("AUDITSPAN_", "OTEL_", "TRACEPARENT", "TRACESTATE", "BAGGAGE")

@@ -15,7 +15,15 @@ from tests.environments import ROOT, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-TOOLS = ("pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "httpx>=0.27", "uvicorn>=0.30", "pyyaml>=6")
+TOOLS = (
+    "pytest>=8",
+    "pytest-timeout>=2.3",
+    "hypothesis>=6.100",
+    "httpx>=0.27",
+    "uvicorn>=0.30",
+    "pyyaml>=6",
+    "zstandard>=0.22",
+)
 
 
 def run(folder: Path, *arguments: str) -> str:

@@ -33,6 +33,7 @@ from auditspan_seal.log.interrupted import STARTED
 from auditspan_seal.modes import Modes
 from auditspan_seal.processor import AuditSpanProcessor
 from auditspan_seal.service import AuditLog
+from tests.records import ON_PURPOSE
 from tests.seal.powerloss import Disk
 
 WRITERS = 4
@@ -88,6 +89,8 @@ def main(folder: Path, kills: int, mode: str = "durable", cuts: int = 0) -> None
         disk.cut(after, chance if cut % 2 else None)
         shutil.rmtree(folder / f"store-{cut}")
         path = after
+    for marked in folder.glob("disk-*/log"):
+        (marked / ON_PURPOSE).touch()  # these records say no more than is needed here
     print(json.dumps({**vars(told), "checkpoints": sorted(told.checkpoints), "log": str(path / "log")}))
 
 
