@@ -58,10 +58,15 @@ def wait_for(client: Elasticsearch, directory: Directory) -> list[dict[str, Any]
     blocks = list(reader.batches(directory.log))
     expected = sum(len(block.statements) for block in blocks) + len(blocks)
     deadline = time.monotonic() + 240
-    while len(found := documents(client, directory.origin)) < expected:
-        assert time.monotonic() < deadline, f"{len(found)} of {expected} documents"
-        time.sleep(0.3)
-    return found
+    query = {"term": {f"attributes.{spans.ORIGIN}": directory.origin}}
+    while True:
+        client.indices.refresh(index=EVERYTHING, ignore_unavailable=True)
+        # Counted, not fetched: some tests keep all that is said on the way.
+        count = client.count(index=EVERYTHING, query=query, ignore_unavailable=True)["count"]
+        if count >= expected:
+            return documents(client, directory.origin)
+        assert time.monotonic() < deadline, f"{count} of {expected} documents"
+        time.sleep(1)
 
 
 def test_an_address_is_erased_from_elasticsearch_and_the_log(
