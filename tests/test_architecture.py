@@ -47,7 +47,9 @@ MAY_IMPORT = {
     "auditspan_seal.interrupts": (),
     "auditspan_seal.forks": (),
     "auditspan_seal.guard": ("auditspan_seal.interrupts",),
-    "auditspan_seal.recording": ("auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.guard"),
+    "auditspan_seal.recording": (
+        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.guard", "auditspan_seal.interrupts",
+    ),
     "auditspan_seal.spans": ("auditspan_seal.errors", "auditspan_seal.formats"),
     "auditspan_seal.otlp": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.spans", "auditspan_seal.forks",

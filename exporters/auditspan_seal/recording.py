@@ -27,6 +27,7 @@ from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.batch import PRIVATE_MARK
 from auditspan_seal.formats.commitment import Private
 from auditspan_seal.guard import OPEN, Guard
+from auditspan_seal.interrupts import let_through
 
 _STRICT = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
 _EXACT = frozenset({str, int, bool, type(None)})
@@ -50,7 +51,7 @@ class StatementMaker:
         # holds on to the object, so that the identity stays its own.
         self._resources: dict[int, tuple[Resource, dict[str, Any]]] = {}
         self._scopes: dict[int, tuple[InstrumentationScope | None, dict[str, Any]]] = {}
-        self._templates: dict[tuple[int, int, str], tuple[object, object, bytes]] = {}
+        self._templates: dict[tuple[int, int, str], tuple[object, object, tuple[bytes, bytes]]] = {}
         self._trace_state: tuple[TraceState | None, bytes] = (None, b"")
         self._names: dict[str, bytes] = {}  # names of spans in which there is no secret → how they are written
 
@@ -65,11 +66,23 @@ class StatementMaker:
         Raises:
             MalformedStatement: it cannot be recorded.
         """
+        parts = self.parts(span, segment)
+        return _line(*self.fields(span, segment, number)) if parts is None else b"%b%d%b" % (parts[0], number, parts[1])
+
+    def parts(self, span: ReadableSpan, segment: str) -> tuple[bytes, bytes] | None:
+        """Return what stands before and after the running number in the line of a usual span.
+
+        So a line can be made before it is known which number it has: who waits for a number should wait for nothing
+        else.
+
+        Returns:
+            None: the span is not as usual; whether it can be recorded :meth:`line` says.
+        """
         try:
-            made = self._quick(span, segment, number)
-        except (TypeError, ValueError, LookupError, AttributeError):
-            made = None  # something is not as usual; what that is, and whether it can be recorded, is said below
-        return made or _line(*self.fields(span, segment, number))
+            return self._quick(span, segment)
+        except Exception as error:
+            let_through(error)
+            return None
 
     def beginning(self, span: ReadableSpan, attributes: Mapping[str, Any], segment: str, number: int) -> bytes:
         """Return the line that says that a span has begun: a record of its own, below the span, without duration.
@@ -189,8 +202,8 @@ class StatementMaker:
         return known[1]
 
     # -- the usual span ----------------------------------------------------------------------------------------
-    def _quick(self, span: ReadableSpan, segment: str, number: int) -> bytes | None:
-        """Return the line of a span, the same bytes as by :meth:`fields`; None: not by this way.
+    def _quick(self, span: ReadableSpan, segment: str) -> tuple[bytes, bytes] | None:
+        """Return the line of a span but for its running number, as :meth:`fields` makes it; None: not in this way.
 
         Raises:
             TypeError, ValueError, LookupError, AttributeError: the same.
@@ -218,7 +231,8 @@ class StatementMaker:
         events, links = span._events, span._links  # only whether there are any; the properties make copies
         code = None if status.description else status.status_code
         known = self._templates.get((id(resource), id(scope), segment))
-        line = (known[2] if known is not None else self._template(resource, scope, segment)) % (
+        before, after = known[2] if known is not None else self._template(resource, scope, segment)
+        before %= (
             attributes,
             span.dropped_attributes,
             span.dropped_events,
@@ -228,7 +242,8 @@ class StatementMaker:
             b"INTERNAL" if kind is SpanKind.INTERNAL else orjson.dumps(kind.name)[1:-1],
             orjson.dumps(self._links(span), option=_STRICT) if len(links) else b"[]",
             self._names.get(name) or self._name(name),
-            number,
+        )
+        after %= (
             remote,
             parent_id,
             context.span_id,
@@ -239,7 +254,7 @@ class StatementMaker:
             context.trace_id,
             written_state,
         )  # fmt: skip
-        return line + PRIVATE_MARK + commitment.encode(private) if private else line
+        return before, after + PRIVATE_MARK + commitment.encode(private) if private else after
 
     def _quick_attributes(self, attributes: Mapping[str, Any] | None) -> tuple[bytes, Private]:
         # The SDK's mapping is written in Python; its own copy() is one call instead of two for each attribute.
@@ -261,15 +276,21 @@ class StatementMaker:
                 found[name], private[name] = _committed(name, form)
         return orjson.dumps(found, option=_STRICT), private
 
-    def _template(self, resource: Resource, scope: InstrumentationScope | None, segment: str) -> bytes:
-        """Return the statement of a span of a resource and a scope in a segment, with places for the rest."""
+    def _template(self, resource: Resource, scope: InstrumentationScope | None, segment: str) -> tuple[bytes, bytes]:
+        """Return the statement of a span of a resource and a scope in a segment, with places for the rest.
+
+        In two halves; between them stands the running number.
+        """
 
         def fixed(part: Any) -> bytes:
             return statements.encode({"": part})[4:-1].replace(b"%", b"%%")
 
-        made = (
-            b'{"attributes":%%b,"dropped":{"attributes":%%d,"events":%%d,"links":%%d},"end":"%%d","events":%%b,'
-            b'"kind":"%%b","links":%%b,"name":%%b,"number":%%d,"origin":%b,"parent_is_remote":%%b,'
+        before = (
+            b'{"attributes":%b,"dropped":{"attributes":%d,"events":%d,"links":%d},"end":"%d","events":%b,'
+            b'"kind":"%b","links":%b,"name":%b,"number":'
+        )
+        after = (
+            b',"origin":%b,"parent_is_remote":%%b,'
             b'"parent_span_id":"%%b","resource":%b,"scope":%b,"segment":%b,"span_id":"%%016x","start":"%%d",'
             b'"status":%%b,"trace_flags":%%d,"trace_id":"%%032x","trace_state":%%b,"type":"span","v":%d}'
         ) % (
@@ -279,6 +300,7 @@ class StatementMaker:
             fixed(segment),
             statements.VERSION,
         )
+        made = (before, after)
         _kept(self._templates, (id(resource), id(scope), segment), (resource, scope, made))
         return made
 
@@ -302,9 +324,32 @@ def _line(fields: Mapping[str, Any], private: Private) -> bytes:
     return statement + PRIVATE_MARK + commitment.encode(private) if private else statement
 
 
+class _Salts:
+    """Salts from the operating system, many at once: asking gives up the GIL, which another thread keeps for 5 ms."""
+
+    def __init__(self) -> None:
+        self._salts: list[bytes] = []
+        self._process = os.getpid()
+
+    def take(self) -> bytes:
+        """Return a salt that nobody else has, in no process."""
+        if self._process != os.getpid():  # a child has the same ones
+            self._salts, self._process = [], os.getpid()
+        try:
+            return self._salts.pop()  # one step, whatever other threads do
+        except IndexError:
+            size = commitment.SALT_SIZE
+            block = os.urandom(256 * size)
+            self._salts += [block[at : at + size] for at in range(size, len(block), size)]
+            return block[:size]
+
+
+_salts = _Salts()
+
+
 def _committed(name: str, form: Any) -> tuple[dict[str, str], tuple[str, Any]]:
     """Commit to a personal value; returns what stands in the statement, and what stands beside it."""
-    salt = os.urandom(commitment.SALT_SIZE)
+    salt = _salts.take()
     return {"commitment": commitment.commit(name, form, salt)}, (b2a_base64(salt, newline=False).decode(), form)
 
 

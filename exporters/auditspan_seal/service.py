@@ -111,8 +111,16 @@ class AuditLog:
             self._record_span(span)
 
     def _record_span(self, span: ReadableSpan) -> None:
-        maker = self._maker
-        recorded = self._record(lambda segment, number: maker.line(span, segment, number))
+        # Made before the writer is locked: with the lock, a thread that loses the GIL would hold up all the others.
+        maker, expected = self._maker, self._writer.segment
+        parts = maker.parts(span, expected)
+
+        def make(segment: str, number: int) -> bytes:
+            if parts is None or segment != expected:
+                return maker.line(span, segment, number)
+            return b"%b%d%b" % (parts[0], number, parts[1])
+
+        recorded = self._record(make)
         if self._checkpoints is not None and recorded is not None:
             self._wait_for_checkpoint(self._checkpoints, *recorded)
 

@@ -187,7 +187,6 @@ def _environment(path: Path, address: str, queue: int | None) -> dict[str, str]:
         **kept,
         "AUDITSPAN_DIR": str(path),
         "OTEL_EXPORTER_OTLP_ENDPOINT": address,
-        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         **({"OTEL_BSP_MAX_QUEUE_SIZE": str(queue)} if queue else {}),
     }
 

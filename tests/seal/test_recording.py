@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import enum
 import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timezone
@@ -22,7 +24,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from auditspan.capture.privacy import Guard
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.guard import OPEN
-from auditspan_seal.recording import StatementMaker
+from auditspan_seal.recording import StatementMaker, _Salts
 from tests.records import audit_attributes
 from tests.seal import plainly
 
@@ -135,6 +137,7 @@ spans = st.builds(
 def known_salts() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "urandom", lambda size: bytes(range(size)))
+        patch.setattr(_Salts, "take", lambda salts: os.urandom(16))
         yield
 
 
@@ -196,3 +199,27 @@ def test_what_is_kept_is_bounded_and_right_after_many_scopes() -> None:
         said = (fields["name"], fields["segment"], fields["scope"]["name"], fields["resource"]["attributes"]["number"])
         assert said == (f"name {number}", f"segment {number}", f"scope {number}", number)
     assert max(map(len, (maker._names, maker._templates, maker._resources, maker._scopes))) <= 256
+
+
+def test_no_salt_is_used_twice_by_threads_and_children() -> None:
+    program = """
+import os, threading
+from auditspan_seal.recording import _Salts
+salts, found = _Salts(), []
+def work():
+    for _ in range(2000):
+        found.append(salts.take())
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+child = os.fork()
+more = [salts.take() for _ in range(1000)]
+if child == 0:
+    os.write(1, b"".join(more))
+    os._exit(0)
+os.waitpid(child, 0)
+os.write(1, b"".join(found + more))
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, timeout=60, check=True)
+    salts = [done.stdout[at : at + 16] for at in range(0, len(done.stdout), 16)]
+    assert len(set(salts)) == len(salts) == 4 * 2000 + 2 * 1000

@@ -15,7 +15,7 @@ import base64
 import contextlib
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -261,23 +261,20 @@ def _attributes(said: Mapping[str, Any], openings: Private = _NOTHING, added: bo
     """
     if added and not _ADDED.isdisjoint(said):
         said = {name: item for name, item in said.items() if name not in _ADDED}
+    found = []
     kept = _kept.get
-    try:
-        return [kept(pair) or _new(pair, openings) for pair in said.items()]
-    except (TypeError, _LeftOut):  # a list or an object cannot be looked up
-        return list(_each(said, openings))
-
-
-def _each(said: Mapping[str, Any], openings: Private) -> Iterator[str]:
     for pair in said.items():
-        with contextlib.suppress(_LeftOut):
-            yield _new(pair, openings)
+        name, item = pair
+        if type(item) is str:
+            found.append(kept(pair) or _kept_attribute(name, item))
+        else:
+            with contextlib.suppress(_LeftOut):
+                found.append(_new(pair, openings))
+    return found
 
 
 def _new(pair: tuple[str, Any], openings: Private) -> str:
     name, item = pair
-    if type(item) is str:
-        return _kept_attribute(name, item)
     value = statements.plain(item)
     if isinstance(value, statements.Commitment):
         if name not in openings:
@@ -310,8 +307,14 @@ def _any(name: str, item: Any) -> str:
 def _attribute(name: str, value: Any) -> str:
     kind = type(value)
     if kind is str:
-        return f'{{"key":{_quoted(name)},"value":{{"stringValue":{_quoted(value)}}}}}'
-    return f'{{"key":{_quoted(name)},"value":{orjson.dumps(_value(value)).decode()}}}'
+        return f'{_head(name)}{{"stringValue":{_quoted(value)}}}}}'
+    return f"{_head(name)}{orjson.dumps(_value(value)).decode()}}}"
+
+
+@lru_cache(1024)
+def _head(name: str) -> str:
+    """Return what stands before the value of an attribute."""
+    return f'{{"key":{_quoted(name)},"value":'
 
 
 def _quoted(text: str) -> str:
