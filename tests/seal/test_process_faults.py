@@ -194,16 +194,18 @@ EXITS = {
 def test_an_exit_while_daemon_threads_record(log_folder: Path, how: str, mode: str) -> None:
     what, code = EXITS[how]
     text = f"""
+count = [0, 0, 0]
 def work(thread):
-    number = 0
     while True:
-        end(f"{{thread}}.{{number}}")
-        os.write(1, f"{{thread}}.{{number}}\\n".encode())
-        number += 1
+        end(f"{{thread}}.{{count[thread]}}")
+        os.write(1, f"{{thread}}.{{count[thread]}}\\n".encode())
+        count[thread] += 1
         time.sleep(0.001)
 for thread in range(3):
     threading.Thread(target=work, args=(thread,), daemon=True).start()
-time.sleep(0.1)
+while min(count) < 1:
+    time.sleep(0.01)
+log.flush(30)  # and what signs is there: a thread that imports may make Python forget that it was Ctrl-C
 {what}
 """
     process = run(log_folder, text, AUDITSPAN_MODE=mode, AUDITSPAN_MAX_WAIT="2")

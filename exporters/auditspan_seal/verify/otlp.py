@@ -8,7 +8,6 @@ more than once: delivery is at-least-once, and no store has taken the second cop
 from __future__ import annotations
 
 import base64
-import gc
 import gzip
 import math
 import shutil
@@ -93,28 +92,17 @@ def items_of(
         if not line.strip():
             continue
         try:
-            request = _parsed(line)
+            request = orjson.loads(line)
         except (orjson.JSONDecodeError, RecursionError):
             try:
                 if number != 1:
                     raise ValueError
-                request = _parsed(line + rest())
+                request = orjson.loads(line + rest())
             except (ValueError, RecursionError):
                 problem(f"line {number} of {name} is not JSON and was left out")
                 continue
         for one in request if isinstance(request, list) else [request]:
             yield from _items(one, name, number, pick)
-
-
-def _parsed(text: bytes) -> Any:
-    """Parse a request. It makes so many objects that Python would look for cycles among them again and again."""
-    on = gc.isenabled()
-    gc.disable()
-    try:
-        return orjson.loads(text)
-    finally:
-        if on:
-            gc.enable()
 
 
 def _items(request: Any, name: str, line: int, pick: Pick | None) -> Iterator[Fact | CheckpointItem]:
