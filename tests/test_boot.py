@@ -28,7 +28,7 @@ done = []
 scheduler = BackgroundScheduler(timezone="UTC")
 scheduler.add_job(lambda: done.append(1), "date", id="once", name="once")
 scheduler.start()
-while not done:
+while not done or scheduler.get_jobs():  # it takes the job out after it has run
     time.sleep(0.01)
 scheduler.shutdown()
 print("the program is done")
