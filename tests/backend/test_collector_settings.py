@@ -16,6 +16,7 @@ from auditspan_seal.delivery import Delivery
 from auditspan_seal.log.directory import Directory
 from tests.backend.test_collector_faults import complete
 from tests.benchmarks.logs import make_log
+from tests.records import ON_PURPOSE
 from tests.seal.certificates import make_certificates
 
 pytestmark = [pytest.mark.backend, pytest.mark.timeout(900)]
@@ -49,8 +50,8 @@ def test_each_protocol_and_compression_brings_the_same_documents(
     stack: Stack, elasticsearch: Elasticsearch, make_records: Callable[..., Directory], log_folder: Path,
     monkeypatch: pytest.MonkeyPatch, protocol: str | None, compression: str | None,
 ) -> None:  # fmt: skip
-    (log_folder.parent / "nonconformant-on-purpose").touch()
     directory = make_records(20, **{f"automation.{name}": value for name, value in VALUES.items()})
+    (log_folder / ON_PURPOSE).touch()  # values of each type, under names that the registry does not know
     endpoint = stack.otlp_grpc_endpoint if protocol == "grpc" else stack.otlp_http_endpoint
     deliver(directory, monkeypatch, endpoint, protocol=protocol, compression=compression)
     complete(directory, stack, elasticsearch)  # verified field by field against the statements
