@@ -305,9 +305,12 @@ class AuditLog:
 
     def _work(self) -> None:
         """Wait to become the sequencer, then sequence and ship until closing."""
+        loaded = False
         while True:
             try:
-                late.load()
+                if not loaded:
+                    late.load()
+                    loaded = True
                 from auditspan_seal.log.sequencer import Sequencer
 
                 sequencer = Sequencer.acquire(self.directory)

@@ -45,17 +45,20 @@ endpoint = settings.endpoint
 
 def load() -> None:
     """Import what sending by the protocol of the environment needs; nothing if nothing is sent."""
-    with contextlib.suppress(AuditspanError):  # a setting that cannot be used is said when it is
-        if endpoint() is None:
-            return
-        protocol = settings.load().protocol
+    if endpoint() is None:
+        return
+    with contextlib.suppress(AuditspanError):  # a protocol that is not known is said when it is to be used
+        protocol = settings.protocol()
         if protocol == "grpc":
             import grpc  # noqa: F401
+
+            import auditspan_seal.otlp.grpc
         else:
             import requests  # noqa: F401
+
+            import auditspan_seal.otlp.http  # noqa: F401
         if protocol in ("grpc", "http/protobuf"):
             import opentelemetry.exporter.otlp.proto.common.trace_encoder  # noqa: F401
-        make_sender().close()
 
 
 def make_sender() -> Sender:
@@ -72,6 +75,15 @@ def make_sender() -> Sender:
     from auditspan_seal.otlp.http import HttpSender
 
     return HttpSender(chosen)
+
+
+def post(sender: Sender, origin: str, items: Sequence[Item], encoded: Encoded | None = None) -> Answer:
+    """Send one request, see :meth:`Sender.send`. It is not the automation's: HTTP instrumentations leave it alone."""
+    token = otel_context.attach(otel_context.set_value(otel_context._SUPPRESS_INSTRUMENTATION_KEY, True))
+    try:
+        return sender.send(origin, items, encoded)
+    finally:
+        otel_context.detach(token)
 
 
 class Shipper:
@@ -211,14 +223,11 @@ class Shipper:
     def _send(self, items: Sequence[Item], encoded: Encoded | None) -> bool | None:
         """Send one request; return whether it was accepted. None: it is to be sent again in parts."""
         self._asked = time.monotonic()
-        # Our own requests are not part of the automation: HTTP instrumentations must leave them alone.
-        token = otel_context.attach(otel_context.set_value(otel_context._SUPPRESS_INSTRUMENTATION_KEY, True))
         try:
-            answer = self._sender.send(self._directory.origin, items, encoded)
+            answer = post(self._sender, self._directory.origin, items, encoded)
         except Exception as error:
             answer = Answer(Kind.REFUSED, f"{type(error).__name__} while sending to {endpoint()}: {error}")
         finally:
-            otel_context.detach(token)
             self._asked = None
         self._refused = answer.kind is Kind.REFUSED
         if answer.kind is Kind.ACCEPTED:
@@ -255,7 +264,7 @@ class Shipper:
         if self._breaks[item.place] < _BREAKS:
             return False
         small = next(reader.batches(self._directory.log))
-        probe = self._sender.send(self._directory.origin, [Checkpoint(small.batch, time.time_ns())])
+        probe = post(self._sender, self._directory.origin, [Checkpoint(small.batch, time.time_ns())])
         return probe.kind is Kind.ACCEPTED
 
     # -- what is remembered ------------------------------------------------------------------------------------

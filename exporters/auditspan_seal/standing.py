@@ -6,14 +6,14 @@ Found by looking at the ends of the files, so that asking costs the same whateve
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 
 import orjson
 
 from auditspan_seal.delivery import Delivery
-from auditspan_seal.formats.batch import ENTRY, PRIVATE_MARK, Batch, Position
+from auditspan_seal.formats.batch import ENTRY, PRIVATE_MARK, Position
 from auditspan_seal.log import reader, segment
+from auditspan_seal.log.budget import used
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.log.receipt import Receipt
 
@@ -30,7 +30,7 @@ class Standing:
         reconciled: entries that Elasticsearch was seen to hold, all below this index.
         pending_since: when the oldest entry that is not delivered was made, seconds since the epoch; None: there is
             none.
-        disk: bytes that the directory takes.
+        disk: bytes that its records take, which is what a disk budget counts.
     """
 
     size: int = 0
@@ -62,13 +62,7 @@ def look(directory: Directory) -> Standing:
     size, positions = (found[0].size, found[0].segments) if found is not None else (0, {})
     waiting, waiting_since = _waiting(directory, positions)
     pending_since = _time_at(directory, delivery.cursor) if delivery.size < size else None
-    return Standing(size, waiting, waiting_since, delivery, reconciled, pending_since, _disk(directory))
-
-
-def newest(directory: Directory) -> Batch | None:
-    """Return the newest batch of a log; None: there is none."""
-    found = reader.newest(directory.log)
-    return found[0] if found is not None else None
+    return Standing(size, waiting, waiting_since, delivery, reconciled, pending_since, used(directory))
 
 
 def _waiting(directory: Directory, positions: dict[str, Position]) -> tuple[int, float | None]:
@@ -106,14 +100,3 @@ def _time_of(line: bytes) -> float | None:
         return int(fields.get("end") or fields["time"]) / 1e9
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-def _disk(directory: Directory) -> int:
-    total = 0
-    for folder, _, names in os.walk(directory.path):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(folder, name)).st_blocks * 512  # POSIX: blocks of 512 bytes
-            except OSError:
-                continue  # removed in the meantime
-    return total

@@ -77,7 +77,7 @@ def _make() -> None:
             _rejected,
         ),
         "auditspan.delivery.age": ("s", "Age of the oldest entry that is not delivered.", _age),
-        "auditspan.disk.usage": ("By", "What the log directory takes.", lambda at: at.disk),
+        "auditspan.disk.usage": ("By", "What the records of the log directory take.", lambda at: at.disk),
     }
     for name, (unit, what, of_standing) in gauges.items():
         meter.create_observable_gauge(name, [_for_directories(of_standing)], unit, what)

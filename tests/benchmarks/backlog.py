@@ -17,6 +17,7 @@ from typing import Any
 
 from auditspan_seal.log.directory import open_directory
 from auditspan_seal.standing import look
+from tests.benchmarks.harness import memory
 from tests.benchmarks.recording import SHORT, running_sink
 from tests.seal.go import ROOT
 
@@ -58,14 +59,6 @@ def page() -> list[str]:
 def _run(command: list[str], directory: Path, endpoint: str) -> subprocess.CompletedProcess[str]:
     env = os.environ | {"AUDITSPAN_DIR": str(directory), "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
     return subprocess.run(command, env=env, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-
-
-def memory(which: str) -> float:
-    """Return a number of /proc/self/status in MB: ``VmRSS``, or ``VmHWM`` for the most there ever was."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{which}:"):
-            return int(line.split()[1]) / 1024
-    raise KeyError(which)
 
 
 def record(records: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ What is said is a ratio to the first case, from the same round. Times are there 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import platform
 import statistics
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,22 @@ def table(results: list[Result]) -> str:
         ratios = f"{statistics.median(result.ratios):.2f} ({min(result.ratios):.2f} to {max(result.ratios):.2f})"
         lines.append(f"| {result.name} | {micros} | {ratios} |")
     return "\n".join(lines)
+
+
+def memory(which: str, process: int | str = "self") -> float:
+    """Return what a process says of its memory in /proc, in MB; 0 if it is gone.
+
+    Unlike getrusage this does not know of the process that it was forked from.
+
+    Args:
+        which: ``VmRSS``, or ``VmHWM`` for the most there ever was.
+        process: its number.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{process}/status").read_text().splitlines():
+            if line.startswith(f"{which}:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
 
 
 def machine() -> str:

@@ -24,6 +24,7 @@ from typing import Any
 from auditspan.devstack.stack import Stack
 from auditspan_seal.log.directory import Directory, open_directory
 from auditspan_seal.standing import look
+from tests.benchmarks.harness import memory
 from tests.seal.go import ROOT
 
 WRITERS = 2
@@ -56,10 +57,10 @@ def run(stack: Stack, path: Path, records: int, seconds: float) -> dict[str, Any
         for _ in range(WRITERS)
     ]  # fmt: skip
     begin = time.monotonic()
-    memory: list[list[float]] = []
+    taken: list[list[float]] = []
     while time.monotonic() - begin < seconds and any(writer.poll() is None for writer in writers):
         time.sleep(min(_EVERY, seconds / 20))
-        memory.append(_line(directory, begin, [agent, *writers]))
+        taken.append(_line(directory, begin, [agent, *writers]))
     ended = 0
     for writer in writers:
         said, _ = writer.communicate("stop")  # closes its input, too
@@ -68,7 +69,7 @@ def run(stack: Stack, path: Path, records: int, seconds: float) -> dict[str, Any
     recording = time.monotonic() - begin
     while (standing := look(directory)).pending or standing.waiting:
         time.sleep(_EVERY / 3)
-        memory.append(_line(directory, begin, [agent]))
+        taken.append(_line(directory, begin, [agent]))
     delivered = time.monotonic() - begin
     agent.terminate()
     assert agent.wait(60) == 0
@@ -92,7 +93,7 @@ def run(stack: Stack, path: Path, records: int, seconds: float) -> dict[str, Any
         },
         "delivered per second": round(ended / delivered),
         "memory in MB, agent and writers, by seconds": "; ".join(
-            f"{at:.0f}: {', '.join(map(str, sizes))}" for at, *sizes in memory[:: max(1, len(memory) // 40)]
+            f"{at:.0f}: {', '.join(map(str, sizes))}" for at, *sizes in taken[:: max(1, len(taken) // 40)]
         ),
     }
 
@@ -108,22 +109,14 @@ def _command(env: dict[str, str], *arguments: str) -> str:
 def _line(directory: Directory, begin: float, processes: list[subprocess.Popen[Any]]) -> list[float]:
     standing = look(directory)
     at = time.monotonic() - begin
-    memory = [_memory(process.pid) for process in processes]
+    sizes = [memory("VmRSS", process.pid) for process in processes]
     print(
         f"{at:6.0f} s  {standing.size:>10,} signed  {standing.pending:>9,} to be delivered  "
-        f"{standing.disk / 1e6:>7,.0f} MB on disk  memory {', '.join(f'{one:.0f}' for one in memory)} MB",
+        f"{standing.disk / 1e6:>7,.0f} MB on disk  memory {', '.join(f'{one:.0f}' for one in sizes)} MB",
         file=sys.stderr,
         flush=True,
     )
-    return [round(at), *map(round, memory)]
-
-
-def _memory(pid: int) -> float:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:")), 0.0)
+    return [round(at), *map(round, sizes)]
 
 
 if __name__ == "__main__":

@@ -33,9 +33,9 @@ import sys
 from pathlib import Path
 from auditspan_seal.log.directory import open_directory
 from auditspan_seal.verify.directory import verify_directory
+from tests.benchmarks.harness import memory
 report = verify_directory(open_directory(Path(sys.argv[1])), jobs=1)
 assert report.exit_code == 0, report
-from tests.benchmarks.backlog import memory  # not getrusage: that knows of the process before exec, too
 print(round(memory("VmHWM")))
 """
 

@@ -508,3 +508,21 @@ def test_the_newest_batch_is_found_without_reading_the_log(
     assert reader.newest(directory.log) == (last.batch, last.after)
     (directory.log / f"{10**19}.log").write_bytes(b"E {")
     assert reader.newest(directory.log) == (last.batch, last.after)
+
+
+def test_a_process_that_waits_to_sign_does_not_read_its_settings_again_and_again(
+    log_folder: Path, make_records: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "brotli")
+    monkeypatch.setattr("auditspan_seal.service.TAKEOVER", 0.01)
+    holder = Sequencer.acquire(open_directory(log_folder, create=True))
+    assert holder is not None
+    log = AuditLog(log_folder)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(AuditSpanProcessor(log))
+    provider.get_tracer("t").start_span("record", attributes=audit_attributes()).end()
+    time.sleep(1.0)
+    assert caplog.text.count("brotli") <= 1
+    holder.close()
+    provider.shutdown()

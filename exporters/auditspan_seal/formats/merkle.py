@@ -62,12 +62,7 @@ class Frontier:
 
     def append(self, leaf: bytes) -> None:
         """Append one leaf hash (32 bytes)."""
-        node, size = leaf, self.size
-        while size & 1:
-            node = node_hash(self._hashes.pop(), node)
-            size >>= 1
-        self._hashes.append(node)
-        self.size += 1
+        self.extend((leaf,))
 
     def extend(self, leaves: Iterable[bytes]) -> None:
         """Append leaf hashes (32 bytes each)."""

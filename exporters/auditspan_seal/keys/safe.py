@@ -143,6 +143,25 @@ def create(path: Path, content: bytes) -> bool:
     return True
 
 
+def show(path: Path, data: bytes, mode: int) -> None:
+    """Write a file whole, for others to read; not synced, so only for what can be made again.
+
+    Args:
+        path: the file.
+        data: its content.
+        mode: who may read it, whatever the umask is.
+
+    Raises:
+        OSError: it cannot be written; the one before it is still there.
+    """
+    draft = path.with_name(f".{path.name}.new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, mode)
+        file.write(data)
+    os.rename(draft, path)
+
+
 def replace(path: Path, content: bytes, mode: int) -> None:
     """Make or replace a file, as a whole or not at all.
 

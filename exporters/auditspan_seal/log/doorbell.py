@@ -20,6 +20,7 @@ from collections.abc import Mapping
 import orjson
 
 from auditspan_seal.formats.batch import Position
+from auditspan_seal.keys import safe
 from auditspan_seal.log import segment
 from auditspan_seal.log.directory import Directory, mode_of
 
@@ -112,13 +113,9 @@ def answer(directory: Directory, positions: Mapping[str, Position]) -> None:
         directory: the directory.
         positions: how far each segment is in the log.
     """
-    draft = directory.signed.with_name(".signed.new")
+    content = orjson.dumps({name: at.number for name, at in positions.items()})
     with contextlib.suppress(OSError):
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode_of(directory.path))
-            file.write(orjson.dumps({name: at.number for name, at in positions.items()}))
-        os.rename(draft, directory.signed)
+        safe.show(directory.signed, content, mode_of(directory.path))
 
 
 def answered(directory: Directory) -> dict[str, int]:

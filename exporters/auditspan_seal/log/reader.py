@@ -92,6 +92,16 @@ def batches(folder: Path) -> Iterator[Block]:
     return (block for block in blocks(folder) if isinstance(block, Block))
 
 
+def cursor_of(folder: Path, index: int) -> Cursor:
+    """Return the beginning of the log file that has an index; of the first file, if none does.
+
+    Raises:
+        DirectoryError: the folder cannot be read.
+    """
+    names = [name for name in files(folder) if name <= f"{index:020d}{SUFFIX}"]
+    return Cursor(names[-1]) if names else Cursor()
+
+
 def unfinished(folder: Path, tail: Tail) -> Block | None:
     """Read what follows the last checkpoint of a file as a batch whose last LF is missing; None: it is not one.
 

@@ -293,13 +293,8 @@ class Sequencer:
 
     def _show(self, note: str) -> None:
         """Put the newest checkpoint where people and witnesses look for it. A copy: the log does not depend on it."""
-        draft = self.directory.checkpoint.with_name(".checkpoint.new")
         with contextlib.suppress(OSError):
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-                os.fchmod(descriptor, self._public_mode())
-                file.write(note)
-            os.rename(draft, self.directory.checkpoint)
+            safe.show(self.directory.checkpoint, note.encode(), self._public_mode())
 
     def _public_mode(self) -> int:
         return mode_of(self.directory.path) | 0o044

@@ -55,26 +55,36 @@ def endpoint() -> str | None:
     return _get("ENDPOINT")
 
 
-def load() -> Settings:
-    """Read the environment.
+def protocol() -> str | None:
+    """Return one of :data:`PROTOCOLS`; None: none is set.
 
     Raises:
         AuditspanError: the protocol is not known.
     """
-    protocol = _get("PROTOCOL")
-    if protocol is not None and protocol not in PROTOCOLS:
+    given = _get("PROTOCOL")
+    if given is not None and given not in PROTOCOLS:
         raise AuditspanError(
-            f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol!r}, which auditspan cannot send; nothing is delivered.",
+            f"OTEL_EXPORTER_OTLP_PROTOCOL is {given!r}, which auditspan cannot send; nothing is delivered.",
             f"Set it to {', '.join(PROTOCOLS[:-1])} or {PROTOCOLS[-1]}. Records stay in the directory and are "
             "delivered after a restart.",
         )
+    return given
+
+
+def load() -> Settings:
+    """Read the environment; what cannot be understood is logged, and as if it were not set.
+
+    Raises:
+        AuditspanError: the protocol is not known.
+    """
+    chosen = protocol()
     certificate, key = _get("CLIENT_CERTIFICATE"), _get("CLIENT_KEY")
-    target, secure = _grpc_target() if protocol == "grpc" else (_url(), False)
+    target, secure = _grpc_target() if chosen == "grpc" else (_url(), False)
     return Settings(
-        protocol=protocol,
+        protocol=chosen,
         endpoint=target,
         headers=parse_env_headers(_get("HEADERS") or "", liberal=True),
-        compression=_compression(protocol == "grpc", target),
+        compression=_compression(chosen == "grpc", target),
         timeout=_timeout(),
         certificate=_get("CERTIFICATE"),
         client=(certificate, key) if certificate else None,

@@ -91,9 +91,8 @@ def windows(directory: Directory, begin: int, end: int, known: int) -> Iterator[
     Raises:
         DirectoryError: a batch is not as it was signed: what it says is not brought to Elasticsearch.
     """
-    names = [name for name in reader.files(directory.log) if name <= f"{begin:020d}{reader.SUFFIX}"]
     window: list[reader.Block] = []
-    for block in reader.blocks(directory.log, reader.Cursor(names[-1]) if names else None):
+    for block in reader.blocks(directory.log, reader.cursor_of(directory.log, begin)):
         if not isinstance(block, reader.Block) or block.batch.size > end:
             break
         if block.batch.size <= begin:

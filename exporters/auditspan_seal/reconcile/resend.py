@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from opentelemetry import context as otel_context
-
 from auditspan_seal import ship
 from auditspan_seal.errors import AuditspanError
 from auditspan_seal.log import reader
@@ -65,12 +63,7 @@ class Collector:
         return self._send([entries[offset] for offset in sorted(offsets)] + ([last] if checkpoint else []))
 
     def _send(self, items: Sequence[Item]) -> dict[int, str]:
-        # Our own requests are not part of the automation: HTTP instrumentations must leave them alone.
-        token = otel_context.attach(otel_context.set_value(otel_context._SUPPRESS_INSTRUMENTATION_KEY, True))
-        try:
-            answer = self._sender.send(self._origin, items)
-        finally:
-            otel_context.detach(token)
+        answer = ship.post(self._sender, self._origin, items)
         if answer.kind is Kind.TOO_LARGE and len(items) > 1:
             half = len(items) // 2
             return self._send(items[:half]) | self._send(items[half:])

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
 from auditspan_seal.delivery import Delivery
 from auditspan_seal.errors import AuditspanError
-from auditspan_seal.formats.batch import Batch
 from auditspan_seal.log import reader
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.log.pruned import Pruned
@@ -122,7 +121,8 @@ class _Run:
         delivery = Delivery.load(directory.delivery)
         names = reader.files(directory.log)
         begin = reader.first_of(names[0]) if names else 0
-        outcome.sequenced = _size(directory, names)
+        newest = reader.newest(directory.log)
+        outcome.sequenced = newest[0].size if newest is not None else 0
         outcome.delivered = min(delivery.size, outcome.sequenced)
         outcome.delivery_error = delivery.error
         self._held.look()
@@ -316,28 +316,11 @@ class _Run:
         for known in (self._before, Pruned.load(self._directory)):
             if known is not None and known.size == size:
                 return known.note
-        start = [name for name in reader.files(self._directory.log) if reader.first_of(name) < size][-1:]
-        for batch in _batches(self._directory, start):
-            if batch.size >= size:
-                return batch.note if batch.size == size else ""
+        folder = self._directory.log
+        for block in reader.blocks(folder, reader.cursor_of(folder, size - 1)):
+            if isinstance(block, reader.Block) and block.batch.size >= size:
+                return block.batch.note if block.batch.size == size else ""
         return ""
-
-
-def _size(directory: Directory, names: list[str]) -> int:
-    """Return the tree size of the last checkpoint in the log files."""
-    for name in reversed(names):
-        size = 0
-        for block in reader.blocks(directory.log, reader.Cursor(name)):
-            if isinstance(block, reader.Block):
-                size = block.batch.size
-        if size:
-            return size
-    return 0
-
-
-def _batches(directory: Directory, names: list[str]) -> Iterator[Batch]:
-    blocks = reader.blocks(directory.log, reader.Cursor(names[0])) if names else ()
-    return (block.batch for block in blocks if isinstance(block, reader.Block))
 
 
 def _cluster(client: Any) -> str:

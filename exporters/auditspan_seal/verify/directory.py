@@ -89,8 +89,7 @@ class LogFiles:
 
     def cursor(self, index: int) -> reader.Cursor:
         """Return the beginning of the log file that has an index: its name is the index of its first entry."""
-        names = [name for name in reader.files(self._directory.log) if name <= f"{index:020d}{reader.SUFFIX}"]
-        return reader.Cursor(names[-1]) if names else reader.Cursor()
+        return reader.cursor_of(self._directory.log, index)
 
     def checkpoints(self, origin: str) -> Iterator[CheckpointItem]:
         """See :class:`.source.Source`."""

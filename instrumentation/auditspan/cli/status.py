@@ -14,6 +14,7 @@ import orjson
 from rich.markup import escape
 
 from auditspan.cli import arrival, common
+from auditspan_seal.log.budget import said
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.standing import Standing, look
 
@@ -160,14 +161,6 @@ def _ago(moment: float) -> str:
     return f"{seconds} s ago"
 
 
-def _bytes(number: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}"
-        number /= 1000
-    return f"{number:.1f} GB"
-
-
 def _from(moment: float | None) -> str:
     return f"; the oldest is from {_ago(moment)}" if moment is not None else ""
 
@@ -178,7 +171,7 @@ def _show(state: dict[str, Any]) -> None:
     console.print(f"[bold]auditspan[/] {escape(state['directory'])}  log {escape(state['origin'])}")
     console.print(f"  audited processes  {len(alive)} running, {len(state['processes']) - len(alive)} ended")
     console.print(
-        f"  in the log         {state['sequenced']} entries, signed; the directory takes {_bytes(state['disk'])}"
+        f"  in the log         {state['sequenced']} entries, signed; the directory takes {said(state['disk'])}"
     )
     console.print(
         f"  waiting            {state['waiting_to_be_signed']} recorded, to be signed{_from(state['waiting_since'])}"
