@@ -26,7 +26,8 @@ from auditspan_seal.log import segment
 STARTED = "workflow.execution.started"
 INTERRUPTED = "workflow.execution.interrupted"
 REASON = "its process ended before it did"
-_MARK = f'"{STARTED}"'.encode()
+MARK = f'"{STARTED}"'.encode()
+"""What is in the line of every record by which something begins."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,21 @@ class OpenRuns:
             fields: its statement, decoded.
             line: the line, with its private part.
         """
-        if not self._open and _MARK not in line:
+        if not self._open and MARK not in line:
             return  # nearly always: nothing is open that could end here, and nothing begins
         self._open.pop(str(fields.get("span_id")), None)
         attributes = fields.get("attributes")
         if isinstance(attributes, dict) and attributes.get("audit.event.type") == STARTED:
             self._open[str(fields.get("parent_span_id"))] = _Begun(name, line)
+
+    def see_ends(self, spans: bytes) -> None:
+        """Look at records that come into the log of which none says that something begins.
+
+        Args:
+            spans: the IDs of their spans, 16 hexadecimal digits each.
+        """
+        for at in range(0, len(spans), 16) if self._open else ():
+            self._open.pop(spans[at : at + 16].decode(), None)
 
     def see_again(self, name: str, path: Path, end: int) -> None:
         """Look once more at what of a segment came into the log before this process sequenced it.
@@ -70,7 +80,7 @@ class OpenRuns:
                 at += len(line)
                 if at > end:
                     return
-                if _MARK in line or any(span.encode() in line for span in self._open):
+                if MARK in line or any(span.encode() in line for span in self._open):
                     try:
                         fields = statements.decode(line.rstrip(b"\n").partition(PRIVATE_MARK)[0])
                     except FormatError:
