@@ -27,4 +27,22 @@ class Runner:
 
 TOOLS = ("pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "pyyaml>=6", "zstandard>=0.22")
 
-RUNNERS: tuple[Runner, ...] = ()
+RUNNERS: tuple[Runner, ...] = (
+    Runner(
+        "celery",
+        "newest",
+        (
+            "celery==5.7.0", "kombu==5.7.0", "billiard==4.3.2", "redis==8.1.0", "gevent==26.9.0", "fastapi>=0.139,<1",
+            "httpx>=0.27", "uvicorn>=0.30", "opentelemetry-instrumentation-celery>=0.60b0,<1",
+        ),
+        at_least=3,
+    ),
+    # No newer redis-py and kombu than there were: this Celery does not say that it cannot do with them.
+    Runner(
+        "celery",
+        "oldest",
+        ("celery==5.3.6", "kombu==5.3.5", "billiard==4.2.0", "redis==5.0.1"),
+        ("-m", "not only_newest"),
+        at_least=3,
+    ),
+)

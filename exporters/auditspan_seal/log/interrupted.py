@@ -5,6 +5,9 @@ A process records the beginning of a run as a record of its own. Whoever sequenc
 once the process is gone and everything it recorded is in the log, a record *interrupted* is written for each. These
 go into a segment of the log's owner that is named after the process, before the segments of the process are removed:
 so they are written once, wherever a crash comes.
+
+Another process may have said it already: one that kills a process that works for it records why, under the same run,
+attempt and task run. Then nothing is left to say.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import base64
 import os
 import uuid
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +31,19 @@ STARTED = "workflow.execution.started"
 INTERRUPTED = "workflow.execution.interrupted"
 REASON = "its process ended before it did"
 _MARK = f'"{STARTED}"'.encode()
+_BY_ANOTHER = frozenset([INTERRUPTED, "workflow.execution.cancelled"])
+_ANOTHER_MARKS = tuple(f'"{kind}"'.encode() for kind in sorted(_BY_ANOTHER))
+_REMEMBERED = 1000
+
+Attempt = tuple[object, object, object]
+"""Run, attempt and task run: what two processes that know of the same thing call it."""
 
 
 @dataclass(frozen=True)
 class _Begun:
     segment: str
     line: bytes
+    attempt: Attempt | None
 
 
 class OpenRuns:
@@ -40,6 +51,7 @@ class OpenRuns:
 
     def __init__(self) -> None:
         self._open: dict[str, _Begun] = {}  # ID of the span that is to end → where it began
+        self._said: OrderedDict[Attempt, None] = OrderedDict()  # by another process, before its beginning was seen
 
     def see(self, name: str, fields: Mapping[str, Any], line: bytes) -> None:
         """Look at a record that comes into the log.
@@ -49,12 +61,30 @@ class OpenRuns:
             fields: its statement, decoded.
             line: the line, with its private part.
         """
-        if not self._open and _MARK not in line:
+        if not self._open and _MARK not in line and not any(mark in line for mark in _ANOTHER_MARKS):
             return  # nearly always: nothing is open that could end here, and nothing begins
-        self._open.pop(str(fields.get("span_id")), None)
+        ended = self._open.pop(str(fields.get("span_id")), None)
         attributes = fields.get("attributes")
-        if isinstance(attributes, dict) and attributes.get("audit.event.type") == STARTED:
-            self._open[str(fields.get("parent_span_id"))] = _Begun(name, line)
+        if not isinstance(attributes, dict):
+            return
+        kind = attributes.get("audit.event.type")
+        if kind == STARTED:
+            attempt = _attempt(attributes)
+            if attempt is None or self._said.pop(attempt, self) is self:  # else another process has said how it ended
+                self._open[str(fields.get("parent_span_id"))] = _Begun(name, line, attempt)
+        elif kind in _BY_ANOTHER and ended is None:
+            self._end_elsewhere(_attempt(attributes))
+
+    def _end_elsewhere(self, attempt: Attempt | None) -> None:
+        if attempt is None:
+            return
+        known = [span for span, begun in self._open.items() if begun.attempt == attempt]
+        for span in known:
+            del self._open[span]
+        if not known:  # segments come into the log in any order
+            self._said[attempt] = None
+            if len(self._said) > _REMEMBERED:
+                self._said.popitem(last=False)
 
     def see_again(self, name: str, path: Path, end: int) -> None:
         """Look once more at what of a segment came into the log before this process sequenced it.
@@ -70,7 +100,7 @@ class OpenRuns:
                 at += len(line)
                 if at > end:
                     return
-                if _MARK in line or any(span.encode() in line for span in self._open):
+                if any(mark in line for mark in (_MARK, *_ANOTHER_MARKS, *(span.encode() for span in self._open))):
                     try:
                         fields = statements.decode(line.rstrip(b"\n").partition(PRIVATE_MARK)[0])
                     except FormatError:
@@ -88,6 +118,14 @@ class OpenRuns:
     def forget(self, process: str) -> None:
         """Forget what a process has left open: it has been said."""
         self._open = {span: begun for span, begun in self._open.items() if segment.process_of(begun.segment) != process}
+
+
+def _attempt(attributes: Mapping[str, Any]) -> Attempt | None:
+    """Return what an attempt is called; None: the record does not name a task's run, so nobody else can mean it."""
+    task_run = attributes.get("automation.task.run.id")
+    if not isinstance(task_run, str):
+        return None
+    return attributes.get("automation.run.id"), attributes.get("automation.run.attempt"), task_run
 
 
 def lines(begun: list[bytes], name: str, time: int) -> Iterator[bytes]:
