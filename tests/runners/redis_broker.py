@@ -69,7 +69,7 @@ def _installed(folder: Path) -> Started:
 def _in_docker(folder: Path) -> Started:
     if not engine_version():
         raise RuntimeError("no Docker engine answers")
-    name, port = f"auditspan-redis-{uuid.uuid4().hex[:8]}", _free_port()
+    name, port = f"auditspan-redis-{uuid.uuid4().hex[:8]}", free_port()
     _run(["docker", "run", "--detach", "--rm", "--name", name, "--publish", f"127.0.0.1:{port}:6379", _IMAGE])
     stop = lambda: _run(["docker", "rm", "--force", "--volumes", name])  # noqa: E731
     try:
@@ -119,7 +119,7 @@ def _is_installed(package: str) -> bool:
 
 
 def _serve(server: str, folder: Path, environment: Mapping[str, str]) -> Started:
-    port = _free_port()
+    port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "redis.log", "wb") as log:
         process = subprocess.Popen(
@@ -153,7 +153,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes] | None = None, log: Pa
     raise RuntimeError("it does not answer")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])

@@ -35,7 +35,7 @@ _BY_ANOTHER = frozenset([INTERRUPTED, "workflow.execution.cancelled"])
 _ANOTHER_MARKS = tuple(f'"{kind}"'.encode() for kind in sorted(_BY_ANOTHER))
 _REMEMBERED = 1000
 
-Attempt = tuple[object, object, object]
+Attempt = tuple[str, int, str]
 """Run, attempt and task run: what two processes that know of the same thing call it."""
 
 
@@ -121,11 +121,12 @@ class OpenRuns:
 
 
 def _attempt(attributes: Mapping[str, Any]) -> Attempt | None:
-    """Return what an attempt is called; None: the record does not name a task's run, so nobody else can mean it."""
-    task_run = attributes.get("automation.task.run.id")
-    if not isinstance(task_run, str):
-        return None
-    return attributes.get("automation.run.id"), attributes.get("automation.run.attempt"), task_run
+    """Return what an attempt is called; None: it names no task run, or not openly, so nobody else can mean it."""
+    names = ("automation.run.id", "automation.run.attempt", "automation.task.run.id")
+    run, attempt, task_run = (attributes.get(name) for name in names)
+    if isinstance(run, str) and isinstance(attempt, int) and isinstance(task_run, str):
+        return run, attempt, task_run
+    return None
 
 
 def lines(begun: list[bytes], name: str, time: int) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from datetime import datetime, timezone
 from typing import Any
 
 from celery import Celery, Task, chain, chord, group
@@ -24,10 +25,15 @@ app.conf.update(
     task_track_started=True,
     broker_connection_retry_on_startup=True,
     worker_hijack_root_logger=False,
+    worker_redirect_stdouts=False,
     timezone="UTC",
     beat_schedule={
         "every-second": {"task": "application.add", "schedule": 1.0, "args": (1, 2)},
-        "nightly": {"task": "application.add", "schedule": crontab(minute="*", hour="*"), "args": (3, 4)},
+        "nightly": {
+            "task": "application.fail",
+            "schedule": crontab(minute="0", hour="4"),
+            "last_run_at": datetime(2026, 1, 1, tzinfo=timezone.utc),  # so it is due at once
+        },
     }
     if os.environ.get("TEST_BEAT")
     else {},

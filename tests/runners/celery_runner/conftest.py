@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
+import functools
 import json
 import os
 import signal
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 
 from auditspan import schema
 from tests.conftest import BIN, OURS, QUIET
@@ -40,7 +41,7 @@ class Installation:
     def __init__(self, folder: Path, redis_url: str) -> None:
         self.folder = folder
         self.log = folder / "audit"
-        self._processes: list[subprocess.Popen[str]] = []
+        self.processes: dict[str, subprocess.Popen[str]] = {}
         self.ours = {
             "TEST_REDIS": redis_url,
             "TEST_QUEUE": f"test-{uuid.uuid4().hex[:12]}",
@@ -62,12 +63,12 @@ class Installation:
                 [*instrument, *command], cwd=ROOT, env=self.environment(**environment), stdout=out, stderr=out,
                 text=True, start_new_session=True,
             )  # fmt: skip
-        self._processes.append(process)
+        self.processes[name] = process
         return process
 
     def worker(self, pool: str = "prefork", concurrency: int = 2, **environment: str) -> subprocess.Popen[str]:
         """Start a worker and wait until it is ready."""
-        name = f"worker{len(self._processes)}"
+        name = f"worker{len(self.processes)}"
         process = self.start(
             str(BIN / "celery"), "-A", MODULE, "worker", "-P", pool, "-c", str(concurrency), "-n", f"{name}@localhost",
             "--loglevel", "INFO", "--without-gossip", "--without-mingle", name=name, **environment,
@@ -97,7 +98,7 @@ class Installation:
         process.wait(LONG)
 
     def close(self) -> None:
-        for process in self._processes:
+        for process in self.processes.values():
             if process.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
@@ -116,12 +117,12 @@ class Installation:
         return "\n".join(f"{file.name}:\n{file.read_text()[-3000:]}" for file in self.folder.glob("*.out"))
 
     # -- what it says --------------------------------------------------------------------------------------------
-    @property
+    @functools.cached_property
     def app(self) -> Any:
-        """The application, in this process, which is not audited."""
-        os.environ.update(self.ours)
-        sys.modules.pop(MODULE, None)
-        return importlib.import_module(MODULE).app
+        """The application as a program sees it that has none of its tasks, and is not audited."""
+        app = Celery("tests", broker=self.ours["TEST_REDIS"], backend=self.ours["TEST_REDIS"], set_as_current=False)
+        app.conf.task_default_queue = self.ours["TEST_QUEUE"]
+        return app
 
     def states(self, *ids: str) -> dict[str, str]:
         """Wait for the end of tasks and return the states that the result backend has."""
