@@ -4,7 +4,8 @@
 How a task gets to run, and where we look::
 
     Scheduler.apply_async (beat)          a schedule is due                              -> celery_causes.due
-    before_task_publish                   a message is about to be sent: why, by whom    -> celery_causes.tell
+    Celery.send_task                      a task is sent, by whatever means              -> celery_causes.sending
+    before_task_publish                   its message is about to go: why, for whom      -> celery_causes.tell
       broker
     the worker's main process
       task_revoked, task_unknown          it will not be run                             -> _not_run
@@ -110,6 +111,10 @@ class CeleryInstrumentor(AuditInstrumentor):
             with causes.due(call.argument(0, "entry")):
                 yield
 
+        def send_task(call: Call) -> Hook:
+            with causes.sending():
+                yield
+
         def terminate(call: Call) -> Hook:
             request, number = call.instance, _signal_number(call.argument(1, "signal"))
             if request.time_start and number in _KILLING:
@@ -126,6 +131,7 @@ class CeleryInstrumentor(AuditInstrumentor):
         request = partial(Patch, "celery.worker.request", lazy=True)
         return (
             Patch("celery.beat", "Scheduler.apply_async", apply_async, lazy=True),
+            Patch("celery.app.base", "Celery.send_task", send_task, lazy=True),
             Patch("celery.app.trace", "build_tracer", be_last, lazy=True),
             request("Request.terminate", terminate),
             request("Request.on_timeout", on_timeout),

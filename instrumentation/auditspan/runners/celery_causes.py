@@ -32,7 +32,7 @@ from auditspan.schema import ActorEvidence, ActorType, TriggerType
 
 HEADER = "auditspan"
 CALL = "apply_async"
-"""The rule of a task that a program sends by itself, and not in a run: it called the library."""
+"""The rule of a task that a program sends by itself, neither in a run nor in a request: it calls the library."""
 
 _LIMIT = 256  # characters of what a message says
 _W3C = ("traceparent", "tracestate", "baggage")
@@ -96,6 +96,19 @@ def due(entry: Any) -> Iterator[None]:
         _due.reset(token)
 
 
+_sending: ContextVar[Context | None] = ContextVar("auditspan-celery-sending", default=None)
+
+
+@contextmanager
+def sending() -> Iterator[None]:
+    """Remember where a task is sent; until it is, another plugin may put a span of its own into the context."""
+    token = _sending.set(environ.parent_context())
+    try:
+        yield
+    finally:
+        _sending.reset(token)
+
+
 def here(task_id: str, context: Context) -> Cause:
     """Find out why a task is sent, or run at once, in a context."""
     rule = _due.get()
@@ -108,24 +121,21 @@ def here(task_id: str, context: Context) -> Cause:
         return Cause(run.trigger, run.rule, run.parent_id, run.claimed, record, person)
     if run is not None:
         return Cause(TriggerType.PARENT_RUN, run.workflow[:_LIMIT], run.id, run.claimed, record, person)
-    serving = _served(context)
-    if serving is not None:
-        return Cause(TriggerType.API, serving, person=person)
-    return Cause(TriggerType.MANUAL, CALL, person=person or os_actor())
-
-
-def _served(context: Context) -> str | None:
-    """Return what a server is asked for, if the current span is that of a request; a name low in cardinality."""
     span: Any = trace.get_current_span(context)
     if getattr(span, "kind", None) is SpanKind.SERVER:
-        return schema.bounded(str(span.name), _LIMIT)
-    return None
+        return Cause(TriggerType.API, schema.bounded(str(span.name), _LIMIT) or schema.UNKNOWN, person=person)
+    if getattr(getattr(span, "instrumentation_scope", None), "name", None) == "fastapi":  # inside of its server span
+        endpoint = str((span.attributes or {}).get(schema.CODE_FUNCTION, span.name))
+        return Cause(TriggerType.API, schema.bounded(endpoint, _LIMIT), person=person)
+    if span.get_span_context().is_valid and getattr(span, "parent", span) is not None:
+        return Cause(person=person)  # it is a part of something, and what that is cannot be seen from here
+    return Cause(TriggerType.MANUAL, CALL, person=person or os_actor())
 
 
 def tell(headers: dict[str, Any]) -> None:
     """Put the cause of a task into the headers of its message."""
     context = environ.parent_context()
-    cause = here(headers["id"], context)
+    cause = here(headers["id"], _sending.get() or context)
     said: dict[str, Any] = {"trigger": cause.trigger.value, "rule": cause.rule}
     if cause.parent_id is not None:
         said |= {"parent": cause.parent_id, "claimed": cause.claimed}

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from kombu import pools
 
 from auditspan import schema
 from tests.conftest import BIN, OURS, QUIET
@@ -103,6 +104,11 @@ class Installation:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait(LONG)
+        if "app" in vars(self):
+            self.app.backend.result_consumer.stop()
+            self.app.backend.client.connection_pool.disconnect()
+            self.app.close()
+            pools.reset()
 
     def output(self, name: str) -> str:
         return (self.folder / f"{name}.out").read_text()
