@@ -41,6 +41,8 @@ def every_value_is_validated() -> None:
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings of the person who runs the tests must not reach them (where the backend is, may)."""
     for name in os.environ:
+        if name.startswith("AUDITSPAN_TEST_"):  # where a service for tests is
+            continue
         if name.startswith(OURS) and name not in ("AUDITSPAN_ELASTICSEARCH_URL", "AUDITSPAN_COLLECTOR_ENDPOINT"):
             monkeypatch.delenv(name)
 

@@ -22,7 +22,7 @@ class Native(Protocol):
         """Return resource, scope and spans of entries up to the first that is not usual, and where that is."""
 
     def usual(
-        self, lines: list[bytes], segment: bytes, number: int, origin: bytes, mark: bytes, /
+        self, lines: list[bytes], segment: bytes, number: int, origin: bytes, marks: tuple[bytes, ...], /
     ) -> tuple[int, bytes]:
         """Count the lines from the first on that are spans in canonical form and at their place; and their span IDs."""
 

@@ -8,6 +8,7 @@
 #include "documents.h"
 
 #define MOST_LINES 4096
+#define MOST_MARKS 8
 #define LONGEST (1024 * 1024)  // bytes of a line that is still usual
 
 // -- spans ------------------------------------------------------------------------------------------------------
@@ -91,25 +92,48 @@ static PyObject *spans(PyObject *module, PyObject *args) {
 
 // -- lines ------------------------------------------------------------------------------------------------------
 PyDoc_STRVAR(usual_doc,
-"usual(lines, segment, number, origin, mark)\n--\n\n"
+"usual(lines, segment, number, origin, marks)\n--\n\n"
 "Count the lines from the first on that are spans in canonical form and at their place.\n\n"
 "Args:\n"
 "    lines: a list of lines of a segment: each a statement and, after a TAB, its private part.\n"
 "    segment: the segment, as a statement says it.\n"
 "    number: the running number of the first line.\n"
 "    origin: the log, as a statement says it.\n"
-"    mark: a line that has this in it is not counted, and none after it.\n\n"
+"    marks: types of events as they are written: a line of one of them is not counted, and none after it.\n\n"
 "Returns:\n"
 "    how many, and the IDs of their spans, 16 digits each.");
 
+// Whether a line has an event type that is one of some, wherever it stands.
+static int is_of(Slice line, const Slice *mark, size_t marks) {
+    static const char name[] = "\"audit.event.type\":";
+    const char *at = line.text, *end = line.text + line.size;
+    for (; (at = memchr(at, '"', (size_t)(end - at))) != NULL; at++) {
+        if ((size_t)(end - at) < sizeof name - 1) return 0;
+        if (memcmp(at, name, sizeof name - 1) != 0) continue;
+        const char *value = at + sizeof name - 1;
+        for (size_t i = 0; i < marks; i++) {
+            if ((size_t)(end - value) >= mark[i].size && memcmp(value, mark[i].text, mark[i].size) == 0) return 1;
+        }
+    }
+    return 0;
+}
+
 static PyObject *usual(PyObject *module, PyObject *args) {
-    PyObject *given;
-    const char *segment, *origin, *mark;
-    Py_ssize_t segment_size, origin_size, mark_size;
+    PyObject *given, *marks;
+    const char *segment, *origin;
+    Py_ssize_t segment_size, origin_size;
     unsigned long long number;
     (void)module;
-    if (!PyArg_ParseTuple(args, "O!y#Ky#y#", &PyList_Type, &given, &segment, &segment_size, &number, &origin, &origin_size,
-                          &mark, &mark_size)) return NULL;
+    if (!PyArg_ParseTuple(args, "O!y#Ky#O!", &PyList_Type, &given, &segment, &segment_size, &number, &origin, &origin_size,
+                          &PyTuple_Type, &marks)) return NULL;
+    Slice mark[MOST_MARKS];
+    Py_ssize_t marked = PyTuple_Size(marks);
+    for (Py_ssize_t at = 0; at < marked; at++) {
+        PyObject *bytes = PyTuple_GetItem(marks, at);
+        if (at == MOST_MARKS || !PyBytes_Check(bytes)) { PyErr_SetString(PyExc_TypeError, "a few bytes are expected"); return NULL; }
+        mark[at].text = PyBytes_AsString(bytes);
+        mark[at].size = (size_t)PyBytes_Size(bytes);
+    }
     PyObject *lines = PyList_AsTuple(given);  // it keeps them while the interpreter's lock is given up
     if (lines == NULL) return NULL;
     Py_ssize_t count = PyTuple_Size(lines), done = 0;
@@ -127,7 +151,7 @@ static PyObject *usual(PyObject *module, PyObject *args) {
     for (; done < count && texts[done].size <= LONGEST; done++) {
         Slice line = texts[done];
         const char *tab = memchr(line.text, '\t', line.size), *end = tab ? tab : line.text + line.size;
-        if (has(line, mark, (size_t)mark_size)) break;
+        if (is_of(line, mark, (size_t)marked)) break;
         if (!is_at((const unsigned char *)line.text, (const unsigned char *)end, place, number + (uint64_t)done, log, &own)) break;
         put(&ids, own.text + 1, 16);
     }

@@ -114,15 +114,6 @@ static int is_slice(Slice slice, Slice other) {
     return slice.size == other.size && memcmp(slice.text, other.text, slice.size) == 0;
 }
 
-static int has(Slice slice, const char *text, size_t size) {
-    const char *at = slice.text, *end = slice.text + slice.size;
-    while ((size_t)(end - at) >= size && size && (at = memchr(at, *text, (size_t)(end - at) - size + 1)) != NULL) {
-        if (memcmp(at, text, size) == 0) return 1;
-        at++;
-    }
-    return 0;
-}
-
 static int next_is(In *in, const char *literal, size_t size) {
     if ((size_t)(in->end - in->at) < size || memcmp(in->at, literal, size) != 0) return 0;
     in->at += size;

@@ -412,13 +412,13 @@ def test_git_is_asked_once_per_file_and_changes_nothing(tmp_path: Path, monkeypa
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", "a_script.py")
     git(tmp_path, "commit", "-qm", "x")
-    asked, original = [], subprocess.run
+    asked, original = [], subprocess.Popen
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         asked.append(args)
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(subprocess, "run", counted)
+    monkeypatch.setattr(subprocess, "Popen", counted)
     monkeypatch.setenv("GIT_DIR", "/nowhere")  # an application that is started by a hook of git has it set
     index = (tmp_path / ".git" / "index").stat()
     for function in (module.plain, module.decorated, module.Thing, module.Thing(), module.fn, module.plain):

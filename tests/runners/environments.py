@@ -27,4 +27,43 @@ class Runner:
 
 TOOLS = ("pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "pyyaml>=6", "zstandard>=0.22")
 
-RUNNERS: tuple[Runner, ...] = ()
+RUNNERS: tuple[Runner, ...] = (
+    Runner(
+        "celery",
+        "newest",
+        (
+            "celery==5.7.0",
+            "kombu==5.7.0",
+            "billiard==4.3.2",
+            "redis==8.1.0",
+            "gevent==26.9.0",
+            "fastapi>=0.139,<1",
+            "httpx>=0.27",
+            "uvicorn>=0.30",
+            "opentelemetry-instrumentation-celery>=0.60b0,<1",
+        ),
+        ("-k", "not transparency"),
+        at_least=18,
+    ),
+    # No newer redis-py and kombu than there were: this Celery does not say that it cannot do with them.
+    Runner(
+        "celery",
+        "oldest",
+        ("celery==5.3.6", "kombu==5.3.5", "billiard==4.2.0", "redis==5.0.1"),
+        ("-k", "not newest and not transparency"),
+        at_least=12,
+    ),
+    Runner(
+        "celery",
+        "transparency",
+        (
+            "celery==5.7.0",
+            "kombu==5.7.0",
+            "billiard==4.3.2",
+            "redis==8.1.0",
+            "pytest-subtests==0.15.0",
+            "setuptools>=70",
+        ),
+        ("-k", "transparency"),
+    ),
+)

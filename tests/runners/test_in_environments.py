@@ -16,10 +16,15 @@ from tests.runners.environments import RUNNERS, TOOLS, Runner
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
+def is_kept(name: str) -> bool:
+    """Tell whether a variable is for the tests in an environment, too: where a service for tests is, for example."""
+    return name.startswith("AUDITSPAN_TEST_") or not (name.startswith(OURS) or name == "PYTHONPATH")
+
+
 @pytest.mark.parametrize("runner", RUNNERS, ids=lambda runner: f"{runner.name}-{runner.version}")
 def test_the_runner_in_its_own_environment(runner: Runner) -> None:
     folder = environment(f"{runner.name}-{runner.version}", *TOOLS, *runner.requirements)
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(OURS) and k != "PYTHONPATH"}
+    inherited = {k: v for k, v in os.environ.items() if is_kept(k)}
     done = subprocess.run(
         [
             str(folder / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider",

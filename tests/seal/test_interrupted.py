@@ -183,3 +183,36 @@ def test_it_is_said_once_wherever_the_sequencer_dies(
         assert kinds(directory) == EXPECTED, limit
         assert verify_directory(directory).verdict is Verdict.PASSED
         assert list(directory.segments.glob("*.seg")) == list(directory.control.glob("*.seg")) == []
+
+
+def test_what_another_process_says_is_not_said_again(log_folder: Path) -> None:
+    """Whoever kills a process that works for it records why; in whatever order the two come into the log."""
+    from auditspan_seal.log.interrupted import OpenRuns
+
+    def see(runs: OpenRuns, segment: str, kind: str, attempt: object, span: str, parent: str = "") -> None:
+        attributes = {
+            "audit.event.type": f"workflow.execution.{kind}",
+            "automation.run.id": "run",
+            "automation.run.attempt": attempt,
+            "automation.task.run.id": "task",
+        }
+        fields = {"span_id": span, "parent_span_id": parent, "attributes": attributes}
+        runs.see(segment, fields, json.dumps(fields).replace(": ", ":").encode())
+
+    for kind in ("cancelled", "interrupted"):
+        runs = OpenRuns()
+        see(runs, "child-1", "started", 1, "a", "begun-1")
+        see(runs, "child-1", "started", 2, "b", "begun-2")
+        see(runs, "main-1", kind, 1, "c")
+        assert len(runs.of("child")) == 1, kind  # that of the other attempt
+        see(runs, "main-1", kind, 3, "d")
+        see(runs, "child-1", "started", 3, "e", "begun-3")
+        assert len(runs.of("child")) == 1, kind
+        see(runs, "child-1", "started", 3, "f", "begun-4")  # delivered again: it has not been said of this one
+        assert len(runs.of("child")) == 2, kind
+    runs = OpenRuns()
+    see(runs, "child-1", "started", {"commitment": "x"}, "a", "begun-1")
+    see(runs, "main-1", "cancelled", {"commitment": "x"}, "c")
+    assert len(runs.of("child")) == 1  # what the policy hides cannot be compared
+    see(runs, "main-1", "finished", 1, "d")
+    assert len(runs.of("child")) == 1

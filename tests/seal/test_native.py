@@ -30,7 +30,7 @@ from auditspan_seal import recording
 from auditspan_seal.errors import FormatError
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.batch import PRIVATE_MARK
-from auditspan_seal.log.interrupted import MARK
+from auditspan_seal.log.interrupted import MARKS
 from auditspan_seal.native import NATIVE, Native
 from auditspan_seal.otlp import as_json
 from auditspan_seal.otlp.parcel import Entry, Item
@@ -332,7 +332,7 @@ def test_only_what_is_canonical_and_in_its_place_is_taken_at_once(native: Native
     for _ in range(HOSTILE):
         number = dice.randrange(len(lines))
         line = mutated(lines[number], dice)
-        count, spans = native.usual([line], b'"segment"', number + 1, b'"origin"', MARK)
+        count, spans = native.usual([line], b'"segment"', number + 1, b'"origin"', MARKS)
         if count:
             taken += 1
             fields = statements.decode(line.partition(PRIVATE_MARK)[0])
@@ -344,13 +344,15 @@ def test_only_what_is_canonical_and_in_its_place_is_taken_at_once(native: Native
 @needs_native
 def test_whole_lines_are_taken_at_once(native: Native) -> None:
     lines = recorded()
-    assert native.usual(lines, b'"segment"', 1, b'"origin"', MARK) == (40, b"8000000000000007" * 40)
-    assert native.usual(lines, b'"segment"', 2, b'"origin"', MARK)[0] == 0
-    assert native.usual(lines, b'"another"', 1, b'"origin"', MARK)[0] == 0
-    assert native.usual(lines, b'"segment"', 1, b'"another"', MARK)[0] == 0
-    assert native.usual([*lines[:7], lines[8]], b'"segment"', 1, b'"origin"', MARK)[0] == 7
-    begun = lines[3].replace(b'"data.update"', MARK)
-    assert native.usual([*lines[:3], begun], b'"segment"', 1, b'"origin"', MARK)[0] == 3
+    assert native.usual(lines, b'"segment"', 1, b'"origin"', MARKS) == (40, b"8000000000000007" * 40)
+    assert native.usual(lines, b'"segment"', 2, b'"origin"', MARKS)[0] == 0
+    assert native.usual(lines, b'"another"', 1, b'"origin"', MARKS)[0] == 0
+    assert native.usual(lines, b'"segment"', 1, b'"another"', MARKS)[0] == 0
+    assert native.usual([*lines[:7], lines[8]], b'"segment"', 1, b'"origin"', MARKS)[0] == 7
+    for mark in MARKS:
+        begun = lines[3].replace(b'"data.update"', mark)
+        assert native.usual([*lines[:3], begun], b'"segment"', 1, b'"origin"', MARKS)[0] == 3
+        assert native.usual([*lines[:3], begun], b'"segment"', 1, b'"origin"', ())[0] == 4
 
 
 @needs_native

@@ -158,7 +158,7 @@ class Intake:
         if NATIVE is None or len(self._origins) != 1 or name.startswith(segment.CONTROL):
             return 0
         (origin,) = self._origins
-        count, spans = NATIVE.usual(lines, orjson.dumps(name), number, orjson.dumps(origin), interrupted.MARK)
+        count, spans = NATIVE.usual(lines, orjson.dumps(name), number, orjson.dumps(origin), interrupted.MARKS)
         if count:
             self._runs.see_ends(spans)
         return count

@@ -5,6 +5,9 @@ A process records the beginning of a run as a record of its own. Whoever sequenc
 once the process is gone and everything it recorded is in the log, a record *interrupted* is written for each. These
 go into a segment of the log's owner that is named after the process, before the segments of the process are removed:
 so they are written once, wherever a crash comes.
+
+Another process may have said it already: one that kills a process that works for it records why, under the same run,
+attempt and task run. Then nothing is left to say.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import base64
 import os
 import uuid
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +30,20 @@ from auditspan_seal.log import segment
 STARTED = "workflow.execution.started"
 INTERRUPTED = "workflow.execution.interrupted"
 REASON = "its process ended before it did"
-MARK = f'"{STARTED}"'.encode()
-"""What is in the line of every record by which something begins."""
+_BY_ANOTHER = frozenset([INTERRUPTED, "workflow.execution.cancelled"])
+MARKS = tuple(f'"{kind}"'.encode() for kind in (STARTED, *sorted(_BY_ANOTHER)))
+"""One of these is in the line of every record by which something begins, or may be said to have ended elsewhere."""
+_REMEMBERED = 1000
+
+Attempt = tuple[str, int, str]
+"""Run, attempt and task run: what two processes that know of the same thing call it."""
 
 
 @dataclass(frozen=True)
 class _Begun:
     segment: str
     line: bytes
+    attempt: Attempt | None
 
 
 class OpenRuns:
@@ -41,6 +51,7 @@ class OpenRuns:
 
     def __init__(self) -> None:
         self._open: dict[str, _Begun] = {}  # ID of the span that is to end → where it began
+        self._said: OrderedDict[Attempt, None] = OrderedDict()  # by another process, before its beginning was seen
 
     def see(self, name: str, fields: Mapping[str, Any], line: bytes) -> None:
         """Look at a record that comes into the log.
@@ -50,15 +61,33 @@ class OpenRuns:
             fields: its statement, decoded.
             line: the line, with its private part.
         """
-        if not self._open and MARK not in line:
+        if not self._open and not any(mark in line for mark in MARKS):
             return  # nearly always: nothing is open that could end here, and nothing begins
-        self._open.pop(str(fields.get("span_id")), None)
+        ended = self._open.pop(str(fields.get("span_id")), None)
         attributes = fields.get("attributes")
-        if isinstance(attributes, dict) and attributes.get("audit.event.type") == STARTED:
-            self._open[str(fields.get("parent_span_id"))] = _Begun(name, line)
+        if not isinstance(attributes, dict):
+            return
+        kind = attributes.get("audit.event.type")
+        if kind == STARTED:
+            attempt = _attempt(attributes)
+            if attempt is None or self._said.pop(attempt, self) is self:  # else another process has said how it ended
+                self._open[str(fields.get("parent_span_id"))] = _Begun(name, line, attempt)
+        elif kind in _BY_ANOTHER and ended is None:
+            self._end_elsewhere(_attempt(attributes))
+
+    def _end_elsewhere(self, attempt: Attempt | None) -> None:
+        if attempt is None:
+            return
+        known = [span for span, begun in self._open.items() if begun.attempt == attempt]
+        for span in known:
+            del self._open[span]
+        if not known:  # segments come into the log in any order
+            self._said[attempt] = None
+            if len(self._said) > _REMEMBERED:
+                self._said.popitem(last=False)
 
     def see_ends(self, spans: bytes) -> None:
-        """Look at records that come into the log of which none says that something begins.
+        """Look at records that come into the log of which none has one of :data:`MARKS`.
 
         Args:
             spans: the IDs of their spans, 16 hexadecimal digits each.
@@ -80,7 +109,7 @@ class OpenRuns:
                 at += len(line)
                 if at > end:
                     return
-                if MARK in line or any(span.encode() in line for span in self._open):
+                if any(mark in line for mark in (*MARKS, *(span.encode() for span in self._open))):
                     try:
                         fields = statements.decode(line.rstrip(b"\n").partition(PRIVATE_MARK)[0])
                     except FormatError:
@@ -98,6 +127,15 @@ class OpenRuns:
     def forget(self, process: str) -> None:
         """Forget what a process has left open: it has been said."""
         self._open = {span: begun for span, begun in self._open.items() if segment.process_of(begun.segment) != process}
+
+
+def _attempt(attributes: Mapping[str, Any]) -> Attempt | None:
+    """Return what an attempt is called; None: it names no task run, or not openly, so nobody else can mean it."""
+    names = ("automation.run.id", "automation.run.attempt", "automation.task.run.id")
+    run, attempt, task_run = (attributes.get(name) for name in names)
+    if isinstance(run, str) and isinstance(attempt, int) and isinstance(task_run, str):
+        return run, attempt, task_run
+    return None
 
 
 def lines(begun: list[bytes], name: str, time: int) -> Iterator[bytes]:

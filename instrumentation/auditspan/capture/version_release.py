@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
+from auditspan.capture import ungreen
 from auditspan.capture.version_content import Content, untouched
 
 _GIT_TIMEOUT = 1.0  # seconds that the audited application may have to wait for git
@@ -122,18 +123,23 @@ def commit_of(content: Content) -> str | None:
     folder, name = os.path.split(path)
     env = {key: value for key, value in os.environ.items() if key not in _MISLEADING}
     try:
-        done = subprocess.run(
+        with ungreen.popen()(
             ["git", "-C", folder, "rev-parse", "HEAD", f"HEAD:./{name}"],
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             text=True,
-            timeout=_GIT_TIMEOUT,
             env=env,
-        )
+        ) as git:
+            try:
+                said, _ = git.communicate(timeout=_GIT_TIMEOUT)
+            except BaseException:
+                git.kill()
+                raise
     except (OSError, subprocess.SubprocessError, UnicodeError):
         return None
-    answer = done.stdout.split()
-    if done.returncode or len(answer) != 2:
+    answer = said.split()
+    if git.returncode or len(answer) != 2:
         return None
     commit, blob = answer
     try:
