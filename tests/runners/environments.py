@@ -27,4 +27,4 @@ class Runner:
 
 TOOLS = ("pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "pyyaml>=6", "zstandard>=0.22")
 
-RUNNERS: tuple[Runner, ...] = ()
+RUNNERS: tuple[Runner, ...] = (Runner("airflow", "newest", ("apache-airflow==3.3.2",)),)
