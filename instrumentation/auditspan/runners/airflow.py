@@ -13,7 +13,7 @@ Which processes there are, and where we look::
     task runner   a try begins and ends                 listener                          -> _Tasks
       (forked)    its code runs                         _execute_task
                   it is deferred, rescheduled           finalize: no listener is told
-                  it cannot be started                  startup
+                  its DAG file cannot be loaded         parse
 
 Listeners are Airflow's own extension point; functions are wrapped for what no listener is told. A try after which
 another will follow is reported as failed, in the state UP_FOR_RETRY. Airflow swallows what a listener raises, so each
@@ -85,7 +85,7 @@ class AirflowInstrumentor(AuditInstrumentor):
             Patch("airflow.executors.workloads", "ExecuteTask.make", server.hand_over, lazy=True),
             Patch(parsing, "get_listener_manager", _not_our_listener, lazy=True),
             Patch("airflow.sdk.definitions.dag", "_run_task", tasks.test_task, lazy=True),
-            Patch(_RUNNER, "startup", tasks.startup, lazy=True),
+            Patch(_RUNNER, "parse", tasks.load, lazy=True),
             Patch(_RUNNER, "_execute_task", tasks.execute, lazy=True),
             Patch(_RUNNER, "finalize", tasks.finalize, lazy=True),
         )
@@ -212,7 +212,7 @@ class _Listener:
         with faults.contained(f"airflow: on_task_instance_{state}"):
             instrumentor = AirflowInstrumentor()
             # In the task's own process it has been recorded by `finalize`, which knows more.
-            if instrumentor.server is not None and not hasattr(ti, "bundle_instance"):
+            if instrumentor.server is not None and type(ti).__module__.startswith("airflow.models."):
                 instrumentor.server.task_changed(ti, state)
 
 
@@ -276,19 +276,20 @@ class _Tasks:
             record.finish(Outcome.SUCCESS if state == "success" else Outcome.FAILURE, failed)
         yield
 
-    def startup(self, call: Call) -> Hook:
-        """startup: a try fails before it begins, because its DAG file cannot be loaded for example."""
+    def load(self, call: Call) -> Hook:
+        """parse: a try fails before it begins, because the task is not in its DAG file any more for example."""
         try:
             yield
         except BaseException as error:
-            message = call.argument(0, "msg")
-            if message is not None and type(error).__name__ != "AirflowRescheduleException":
-                ti = message.ti
-                found, context = known.of_task(ti, None, message.ti_context)
-                details = WorkflowFinished(run_reason="it could not be started", **server.task(ti))
-                actor = known.actor_of_process(found.person)
-                more = {schema.RECORD_ID: known.record_id(ti.id)}
-                self._server.start(ti, found, details, actor, context, more).finish(Outcome.FAILURE, error)
+            message = call.argument(0, "what")
+            ti = message.ti
+            found, context = known.of_task(ti, None, message.ti_context)
+            actor = known.actor_of_process(found.person)
+            later = type(error).__name__ == "AirflowRescheduleException"
+            reason = f"it could not be loaded{'; the same try goes on later' if later else ''}"
+            details = WorkflowFinished(run_reason=reason, **server.task(ti))
+            record = self._server.start(ti, found, details, actor, context)
+            record.finish(Outcome.UNKNOWN if later else Outcome.FAILURE, error)
             raise
 
     def test_task(self, call: Call) -> Hook:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -22,6 +23,7 @@ from auditspan.schema.events import (
     PolicyEvaluation,
     WorkflowCancelled,
     WorkflowFinished,
+    WorkflowInterrupted,
     WorkflowRetried,
     WorkflowSkipped,
 )
@@ -46,6 +48,7 @@ class Server:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
+        self._replaced: dict[str, str] = {}  # UUID of the next try → of the one that the scheduler is giving up
 
     # -- a DAG run: in the scheduler, or in the API server when a user marks it --------------------------------------
     def dag_run_ended(self, dag_run: Any) -> None:
@@ -55,18 +58,19 @@ class Server:
         user = _user()
         before = _before.get()
         ends = user is None or before not in _ENDED  # else a user has marked what was over already
+        details = WorkflowFinished() if user is None else _by_hand(state, before, "a DAG run", ends=ends)
         event = Event(
             name=f"dag {dag_run.dag_id}",
-            details=WorkflowFinished() if user is None else _by_hand(state, before, "a DAG run", ends=ends),
+            details=details,
             actor=user or found.person or known.actor_of_process(None),
             target=Target(dag_run.dag_id, DAG_RUN),
             attributes={
-                **found.attributes,
+                **_fitting(found, details),
                 **({schema.RECORD_ID: known.record_of_dag_run(dag_run)} if ends else {}),
             },
         )
         record = self._recorder.start(event, opens=found.run, context=known.context_of_dag_run(dag_run))
-        record.finish(Outcome.SUCCESS if state == "success" else Outcome.FAILURE)
+        _when_committed(dag_run, record, Outcome.SUCCESS if state == "success" else Outcome.FAILURE)
         with faults.contained("airflow: tasks that never ran"):
             self._tasks_not_run(dag_run, found)
 
@@ -91,7 +95,7 @@ class Server:
             outcome, reason = _NOT_RUN[state]
             actor = _user() or known.actor_of_process(found.person)
             details = WorkflowSkipped(run_reason=reason, **task(ti))
-            self.start(ti, found, details, actor, context).finish(outcome)
+            _when_committed(dag_run, self.start(ti, found, details, actor, context), outcome)
 
     # -- a task ------------------------------------------------------------------------------------------------------
     def task_changed(self, ti: Any, state: str) -> None:
@@ -101,14 +105,17 @@ class Server:
         details: Details
         if user is not None:
             details = _by_hand(state, None, "a task", ends=True, **task(ti))
-        elif ti.pid:
-            return  # it has run: its own process has recorded it, or the log does, as interrupted
-        elif known.value(ti.state) == "up_for_retry":
-            details = WorkflowRetried(run_attempt=ti.try_number or 1, run_reason=_LOST, **task(ti))
         else:
-            details = WorkflowFinished(run_reason=_LOST, **task(ti))
+            # What has run has a record of its own: by its process, or by the log, that it was interrupted. This one
+            # says what the scheduler holds true.
+            reason = _GIVEN_UP if ti.pid else _LOST
+            said = {**task(ti), "task_run_id": self._replaced.pop(str(ti.id), str(ti.id))}
+            if known.value(ti.state) == "up_for_retry":
+                details = WorkflowRetried(run_attempt=ti.try_number or 1, run_reason=reason, **said)
+            else:
+                details = (WorkflowInterrupted if ti.pid else WorkflowFinished)(run_reason=reason, **said)
         record = self.start(ti, found, details, user or known.actor_of_process(found.person))
-        record.finish(Outcome.FAILURE if state == "failed" else Outcome.SUCCESS)
+        _when_committed(ti, record, Outcome.FAILURE if state == "failed" else Outcome.SUCCESS)
 
     def start(
         self,
@@ -125,7 +132,7 @@ class Server:
             details=details,
             actor=actor,
             target=target(ti),
-            attributes={**found.attributes, schema.RUN_ATTEMPT: ti.try_number or 1, **(more or {})},
+            attributes={**_fitting(found, details), schema.RUN_ATTEMPT: ti.try_number or 1, **(more or {})},
         )
         context = known.context_of_dag_run(ti.dag_run) if context is None else context
         return self._recorder.start(event, opens=found.run, context=context)
@@ -135,6 +142,9 @@ class Server:
         ti = call.instance
         user = _user()
         if user is None and not _clearing.get():
+            key = str(ti.id)
+            yield
+            self._replaced = {str(ti.id): key}
             return
         dag_run = ti.dag_run
         carrier = dag_run.context_carrier or {}
@@ -145,10 +155,43 @@ class Server:
         actor = user or known.actor_of_process(None)
         record = self.start(ti, known.of_dag_run(dag_run), details, actor)
         yield
-        record.finish(Outcome.SUCCESS)
+        _when_committed(ti, record, Outcome.SUCCESS)
 
 
 _LOST = "the scheduler found it lost before it ran"
+_GIVEN_UP = "the scheduler gave it up: it was not heard of, or its executor said something else"
+
+
+def _when_committed(changed: Any, record: Record, outcome: Outcome) -> None:
+    """End a record when the change that it tells of is committed: listeners are called before that.
+
+    A scheduler does a transaction again that failed, and calls its listeners again.
+
+    Args:
+        changed: a DAG run or a task instance.
+        record: its beginning is in the log: whatever happens to this process until the commit, is seen.
+        outcome: how the change went.
+    """
+    from sqlalchemy import event
+    from sqlalchemy.orm import object_session
+
+    session = object_session(changed)
+    if session is None:  # under dag.test(): committed already
+        record.finish(outcome)
+        return
+
+    def committed(session: Any) -> None:
+        with faults.contained("airflow: a change is committed"):
+            record.finish(outcome)
+        event.remove(session, "after_rollback", rolled_back)
+
+    def rolled_back(session: Any) -> None:
+        with faults.contained("airflow: a change is taken back"):
+            record.update({schema.RECORD_ID: str(uuid.uuid4()), schema.RUN_REASON: "Airflow has taken it back"})
+            record.finish(Outcome.UNKNOWN)
+
+    event.listen(session, "after_commit", committed, once=True)
+    event.listen(session, "after_rollback", rolled_back, once=True)
 
 
 def task(ti: Any) -> dict[str, Any]:
@@ -160,6 +203,13 @@ def target(ti: Any) -> Target:
     """Return what is acted on: the task, and which of the mapped ones."""
     index = f"[{ti.map_index}]" if ti.map_index is not None and ti.map_index >= 0 else ""
     return Target(f"{ti.dag_id}.{ti.task_id}{index}", TASK)
+
+
+def _fitting(found: Known, details: Details) -> dict[str, str | None]:
+    """Return what is known of the run and has a place in a record of this type."""
+    if not isinstance(details, PolicyEvaluation):
+        return dict(found.attributes)
+    return {name: text for name, text in found.attributes.items() if name.startswith("automation.workflow.")}
 
 
 def _by_hand(state: str, before: str | None, what: str, *, ends: bool, **said: Any) -> Details:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -14,15 +15,17 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from auditspan import schema
+from auditspan.cli.story import Record, from_directory
+from auditspan_seal.log.directory import open_directory
 from tests.conftest import OURS, QUIET
-from tests.records import recorded
 
 BIN = Path(sys.executable).parent
 DAGS = Path(__file__).parent / "dags"
@@ -70,21 +73,24 @@ class Home:
             database.row_factory = sqlite3.Row
             return database.execute(sql).fetchall()
 
-    def records(self) -> list[dict[str, Any]]:
-        """Return all audit records but those that only say that something has begun."""
-        found = list(recorded(self.audit)) if (self.audit / "origin").exists() else []
-        return [one for one in found if one["attributes"]["audit.event.type"] != "workflow.execution.started"]
+    def records(self) -> list[Record]:
+        """Return what is in the log, with personal values, but for what only says that something has begun."""
+        if not (self.audit / "origin").exists():
+            return []
+        found = from_directory(open_directory(self.audit))
+        return [one for one in found if one.get(schema.EVENT_TYPE) != "workflow.execution.started"]
 
 
 def make_home(folder: Path, **settings: str) -> Home:
     folder.mkdir()
     notes = folder / "notes"
     notes.mkdir()
+    shutil.copytree(DAGS, folder / "dags")  # out of the repository: there their version would be a commit
     inherited = {k: v for k, v in os.environ.items() if not k.startswith((*OURS, "AIRFLOW")) and k != "PYTHONPATH"}
     env = inherited | {
         "PATH": f"{BIN}{os.pathsep}{inherited['PATH']}",
         "AIRFLOW_HOME": str(folder),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
@@ -103,7 +109,7 @@ def make_home(folder: Path, **settings: str) -> Home:
 def tested(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """An Airflow in which the DAG `orders` has run by `dag.test()`, under `opentelemetry-instrument`."""
     home = make_home(tmp_path_factory.mktemp("airflow") / "tested")
-    done = home.run("opentelemetry-instrument", "python", str(DAGS / "shop.py"))
+    done = home.run("opentelemetry-instrument", "python", str(home.folder / "dags" / "shop.py"))
     assert "auditspan: a fault" not in done.stdout + done.stderr
     return home
 
@@ -118,7 +124,9 @@ class Standalone:
     runs: dict[str, str] = field(default_factory=dict)
     """Case → Airflow's ID of the run."""
 
-    def call(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
+    def call(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None, again: int = 3
+    ) -> Any:
         asked = urllib.request.Request(
             self.url + path,
             method=method,
@@ -133,6 +141,9 @@ class Standalone:
             with urllib.request.urlopen(asked, timeout=30) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
+            if error.code == 500 and again:  # SQLite was locked for too long: nothing has happened
+                time.sleep(2)
+                return self.call(method, path, body, headers, again - 1)
             raise AssertionError(f"{method} {path}: {error.code} {error.read()[:2000]!r}") from error
 
     def trigger(self, dag: str, headers: Mapping[str, str] | None = None) -> str:
@@ -157,9 +168,16 @@ class Standalone:
 @pytest.fixture(scope="session")
 def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standalone]:
     """A running `airflow standalone`; everything that the tests look at has happened in it."""
+    with running(tmp_path_factory.mktemp("airflow") / "standalone") as server:
+        yield server
+
+
+@contextmanager
+def running(folder: Path, *, audited: bool = True) -> Iterator[Standalone]:
+    """Start `airflow standalone`, under `opentelemetry-instrument` if it is audited."""
     port, logs, trigger_logs = free_ports(3)
     home = make_home(
-        tmp_path_factory.mktemp("airflow") / "standalone",
+        folder,
         AIRFLOW__API__PORT=str(port),
         AIRFLOW__API__HOST="127.0.0.1",
         AIRFLOW__API__WORKERS="1",
@@ -171,13 +189,15 @@ def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standalone]
         AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC="1",
         AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL="3600",
         AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL="3600",
+        AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL="1",  # so long it may take to notice that a task has ended
+        AIRFLOW__WORKERS__MISSING_DAG_RETRIES="0",
         AIRFLOW__API_AUTH__JWT_SECRET="only-for-these-tests-only-for-these-tests-only-for-these-tests",
     )
     output = home.folder / "standalone.log"
     with open(output, "w") as log:
         process = subprocess.Popen(
-            ["opentelemetry-instrument", "airflow", "standalone"],
-            env=home.env | {"AUDITSPAN_DIR": str(home.audit)},
+            [*(["opentelemetry-instrument"] if audited else []), "airflow", "standalone"],
+            env=home.env | ({"AUDITSPAN_DIR": str(home.audit)} if audited else {}),
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=home.folder,
@@ -207,12 +227,8 @@ def stop(process: subprocess.Popen[Any]) -> None:
     """End Airflow and all that it has started: it has a process group of its own."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGINT)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(20)
-        except subprocess.TimeoutExpired:
-            pass
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait(10)

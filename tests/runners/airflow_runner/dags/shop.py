@@ -26,7 +26,7 @@ class Deferring(BaseOperator):
     """Waits in the triggerer."""
 
     def execute(self, context):
-        self.defer(trigger=TimeDeltaTrigger(SOON), method_name="go_on")
+        self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=4)), method_name="go_on")
 
     def go_on(self, context, event=None):
         return "done"
@@ -51,7 +51,7 @@ with DAG("nightly", schedule="0 3 * * *", start_date=BEGAN, catchup=False):
     report()
 
 
-with DAG("orders", schedule="@yearly", start_date=datetime(2100, 1, 1, tzinfo=timezone.utc), catchup=False) as orders:
+with DAG("orders", schedule="0 0 29 2 *", start_date=BEGAN, catchup=False) as orders:  # not before 2028
 
     @task
     def count():
@@ -120,7 +120,7 @@ with DAG("child", schedule=None):
 
 with DAG("waiting", schedule=None):
     Deferring(task_id="deferring")
-    Second(task_id="second", mode="reschedule", poke_interval=1)
+    Second(task_id="second", mode="reschedule", poke_interval=4)
 
 
 with DAG("long", schedule=None):
@@ -146,6 +146,15 @@ with DAG("killed", schedule=None):
             time.sleep(600)
 
     victim()
+
+
+with DAG("many", schedule=None):
+
+    @task
+    def nothing(number):
+        pass
+
+    nothing.expand(number=list(range(12)))
 
 
 if __name__ == "__main__":
