@@ -64,6 +64,7 @@ class Server:
             details=details,
             actor=user or found.person or known.actor_of_process(None),
             target=Target(dag_run.dag_id, DAG_RUN),
+            began=int(dag_run.start_date.timestamp() * 1e9) if dag_run.start_date and ends else None,
             attributes={
                 **_fitting(found, details),
                 **({schema.RECORD_ID: known.record_of_dag_run(dag_run)} if ends else {}),
@@ -95,7 +96,8 @@ class Server:
             outcome, reason = _NOT_RUN[state]
             actor = _user() or known.actor_of_process(found.person)
             details = WorkflowSkipped(run_reason=reason, **task(ti))
-            _when_committed(dag_run, self.start(ti, found, details, actor, context), outcome)
+            more = {schema.RECORD_ID: known.record_id(ti.id, "not run")}
+            _when_committed(dag_run, self.start(ti, found, details, actor, context, more), outcome)
 
     # -- a task ------------------------------------------------------------------------------------------------------
     def task_changed(self, ti: Any, state: str) -> None:

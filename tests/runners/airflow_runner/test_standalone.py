@@ -197,7 +197,9 @@ def _deed(record: Record) -> tuple[str, str, str]:
 
 
 def test_no_data_of_tasks_is_recorded(standalone: Standalone, played: Played) -> None:
-    assert b"4111" not in b"".join(path.read_bytes() for path in standalone.home.audit.rglob("*") if path.is_file())
+    assert b"4111 1111" not in b"".join(
+        path.read_bytes() for path in standalone.home.audit.rglob("*") if path.is_file()
+    )
 
 
 def test_no_fault_was_contained(standalone: Standalone, played: Played) -> None:
