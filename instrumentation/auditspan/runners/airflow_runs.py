@@ -264,7 +264,10 @@ def _dag_hash(version: Any) -> str | None:
 def _timetable(dag_run: Any) -> str | None:
     """Return the DAG's own timetable in words."""
     model = dag_run.dag_model
-    return getattr(model, "timetable_summary", None) or getattr(model, "timetable_description", None)
+    if model is not None:
+        return model.timetable_summary or model.timetable_description or None
+    timetable = getattr(dag_run.dag, "timetable", None)  # under dag.test() of Airflow 3.0
+    return getattr(timetable, "summary", None) or None
 
 
 # -- in the task's process -------------------------------------------------------------------------------------------

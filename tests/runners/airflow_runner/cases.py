@@ -5,19 +5,23 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 from dataclasses import dataclass
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
+from auditspan import schema
 from auditspan.capture import environ
 from auditspan.capture import run as runs
 from auditspan.capture.run import Run
 from auditspan.capture.version import ScriptVersion
+from auditspan.cli.story import Record
 from auditspan.schema import TriggerType
-from tests.runners.airflow_runner.conftest import Standalone, until
+from tests.runners.airflow_runner.conftest import WARMING, Standalone, until
 
+DAG_RUN, TASK = "airflow.dag_run", "airflow.task"
 WEBHOOK_TRACE = 0x0AF7651916CD43DD8448EB211C80319C
 WEBHOOK_RUN = "hook-delivery-1"
 
@@ -40,18 +44,20 @@ def webhook_headers() -> dict[str, str]:
 def play(airflow: Standalone) -> Played:
     """Do it all; returns when every DAG run has ended."""
     notes = airflow.home.folder / "notes"
+    airflow.ended(WARMING, airflow.trigger(WARMING), 240)
     airflow.call("PATCH", "/api/v2/dags/nightly", {"is_paused": False})
-    found = {dag: (dag, airflow.trigger(dag)) for dag in ("long", "killed", "waiting", "parent", "broken")}
-    found["unloadable"] = ("unloadable", airflow.trigger("unloadable"))
-    found["webhook"] = ("child", airflow.trigger("child", webhook_headers()))
 
     # a user calls a run off while its task sleeps
-    until((notes / "sleeping").exists, "the long task sleeps")
+    found = {"long": ("long", airflow.trigger("long"))}
+    until((notes / "sleeping").exists, "the long task sleeps", 120)
     airflow.call("PATCH", f"/api/v2/dags/long/dagRuns/{found['long'][1]}", {"state": "failed"})
     # and the process of another is killed
-    until((notes / "victim").exists, "the victim runs")
+    found["killed"] = ("killed", airflow.trigger("killed"))
+    until((notes / "victim").exists, "the victim runs", 120)
     os.kill(int(until((notes / "victim").read_text, "its process ID")), signal.SIGKILL)
 
+    found |= {dag: (dag, airflow.trigger(dag)) for dag in ("waiting", "parent", "broken", "unloadable")}
+    found["webhook"] = ("child", airflow.trigger("child", webhook_headers()))
     airflow.home.run("airflow", "dags", "trigger", "orders")
     found["orders"] = ("orders", airflow.runs_of("orders")[0]["dag_run_id"])
 
@@ -89,3 +95,26 @@ def _is_quiet(airflow: Standalone) -> bool:
         "SELECT 1 FROM task_instance WHERE state IN ('queued', 'running', 'scheduled', 'up_for_retry', 'deferred')"
     )
     return not going_on
+
+
+# -- what Airflow says, in the words of the log -----------------------------------------------------------------------
+TRIES = """
+    SELECT id, task_id, state, pid, 0 AS past FROM task_instance WHERE dag_id != 'warm'
+    UNION ALL SELECT task_instance_id, task_id, state, pid, 1 FROM task_instance_history WHERE dag_id != 'warm'
+"""
+
+
+def how_of(row: sqlite3.Row) -> tuple[str, str]:
+    """Return what Airflow says of a try, in the words of the log."""
+    state = row["state"]
+    if row["pid"] is None:
+        return ("skipped", {"skipped": "success", "upstream_failed": "failure"}[state])
+    if row["task_id"] == "fails":
+        state = "failed"  # it was marked as a success by hand, after it had failed
+    if state == "failed":
+        return ("retried" if row["past"] else "finished", "failure")
+    return {"success": ("finished", "success"), "skipped": ("skipped", "success")}[state]
+
+
+def kind(record: Record) -> str:
+    return record.get(schema.EVENT_TYPE).removeprefix("workflow.execution.")

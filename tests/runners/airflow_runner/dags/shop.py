@@ -158,5 +158,14 @@ with DAG("many", schedule=None):
     nothing.expand(number=list(range(12)))
 
 
+with DAG("warm", schedule=None):
+
+    @task(retries=20, retry_delay=SOON)
+    def up():
+        pass
+
+    up()
+
+
 if __name__ == "__main__":
     orders.test()
