@@ -104,6 +104,11 @@ def context_of_dag_run(dag_run: Any) -> Context:
     return _context(carrier, dag_run.dag_id, dag_run.run_id, dag_run.clear_number or 0)
 
 
+def inside_dag_run(dag_run: Any) -> Context:
+    """Return the context of what happens in a DAG run: its record is the parent of the records in it."""
+    return runs.with_ancestor(record_of_dag_run(dag_run), context_of_dag_run(dag_run))
+
+
 def _context(carrier: Mapping[str, str], *identity: object) -> Context:
     fields = {"TRACEPARENT": carrier.get("traceparent") or _derived(*identity)}
     for name in ("tracestate", "baggage"):
@@ -262,12 +267,13 @@ def _dag_hash(version: Any) -> str | None:
 
 
 def _timetable(dag_run: Any) -> str | None:
-    """Return the DAG's own timetable in words."""
+    """Return the DAG's own timetable in words; None: it has none."""
     model = dag_run.dag_model
     if model is not None:
-        return model.timetable_summary or model.timetable_description or None
-    timetable = getattr(dag_run.dag, "timetable", None)  # under dag.test() of Airflow 3.0
-    return getattr(timetable, "summary", None) or None
+        found = model.timetable_summary or model.timetable_description
+    else:  # under dag.test() of Airflow 3.0
+        found = getattr(getattr(dag_run.dag, "timetable", None), "summary", None)
+    return found if found and found != "None" else None
 
 
 # -- in the task's process -------------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ class Server:
             with session.no_autoflush:
                 task_instances = dag_run.get_task_instances(session=session)
         began = dag_run.start_date
-        context = known.context_of_dag_run(dag_run)
+        context = known.inside_dag_run(dag_run)
         for ti in task_instances:
             state = known.value(ti.state)
             # What a process has run has that one's number. What ended before the run began is of a time before it
@@ -136,7 +136,7 @@ class Server:
             target=target(ti),
             attributes={**_fitting(found, details), schema.RUN_ATTEMPT: ti.try_number or 1, **(more or {})},
         )
-        context = known.context_of_dag_run(ti.dag_run) if context is None else context
+        context = known.inside_dag_run(ti.dag_run) if context is None else context
         return self._recorder.start(event, opens=found.run, context=context)
 
     def next_try(self, call: Call) -> Hook:

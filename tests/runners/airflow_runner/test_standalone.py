@@ -97,7 +97,7 @@ def test_as_many_tries_end_as_airflow_reports(standalone: Standalone, played: Pl
         recorded[key] = (record.get(schema.TASK_NAME), kind(record), record.get(schema.OUTCOME))
     print(f"{len(reported)} tries, {len(given_up)} given up: {Counter(how[1:] for how in reported.values())}")
     assert recorded.keys() == reported.keys()
-    assert {reported[key][2] for key in given_up} <= {"failure"}
+    assert {reported[key][2] for key in given_up} <= {"failure", UNKNOWN}  # unknown to the log: killed
     assert {key: how for key, how in recorded.items() if key not in given_up} == {
         key: how for key, how in reported.items() if key not in given_up
     }
@@ -119,10 +119,10 @@ def test_processes_correlate(standalone: Standalone, played: Played) -> None:
             continue  # cleared: below
         assert len(ends) == 1, case
         assert len({one.fields["trace_id"] for one in found}) == 1, case
-        ran = [
-            one for one in found if one.get(schema.TARGET_TYPE) == TASK and kind(one) not in ("interrupted", "skipped")
-        ]
-        assert {one.get(schema.PARENT_RECORD_ID) for one in ran} <= {ends[0].get(schema.RECORD_ID)}, case
+        ran = [one for one in found if one.get(schema.TARGET_TYPE) == TASK]
+        # The log itself says what was interrupted: inside of the record that was never written.
+        inside = [one for one in ran if one.get(schema.RUN_REASON) != "its process ended before it did"]
+        assert {one.get(schema.PARENT_RECORD_ID) for one in inside} <= {ends[0].get(schema.RECORD_ID)}, case
         processes = {process_of(one.fields["segment"]) for one in found}
         assert len(processes) >= (2 if ran else 1), case
 
