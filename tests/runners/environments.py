@@ -27,6 +27,14 @@ class Runner:
 
 TOOLS = ("pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "pyyaml>=6", "zstandard>=0.22")
 
+# Unpinned, the resolver takes a fastapi and a cadwyn with which no task of Airflow 3.0 can be started.
+_AIRFLOW_3_0 = (
+    "apache-airflow==3.0.6",
+    "fastapi[standard]==0.117.1",
+    "cadwyn==5.4.4",
+    "apache-airflow-providers-standard==1.6.0",
+)
+
 RUNNERS: tuple[Runner, ...] = (
     Runner(
         "celery",
@@ -66,4 +74,6 @@ RUNNERS: tuple[Runner, ...] = (
         ),
         ("-k", "transparency"),
     ),
+    Runner("airflow", "newest", ("apache-airflow==3.3.2",), at_least=14),
+    Runner("airflow", "oldest", _AIRFLOW_3_0, ("-k", "test_dag_test"), at_least=2),
 )

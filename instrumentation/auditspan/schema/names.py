@@ -115,6 +115,10 @@ TASK_TRIGGER_RULE: Final = "automation.task.trigger.rule"
 """The task's own rule, where another rule started the run."""
 TASK_SCHEDULED_TIME: Final = "automation.task.scheduled_time"
 """When it was due."""
+WORKFLOW_VERSION: Final = "automation.workflow.version"
+"""The version of the automation, as its runner numbers it."""
+WORKFLOW_BUNDLE: Final = "automation.workflow.bundle"
+"""Where the runner has the automation from: the name of the bundle, and its version where it has one."""
 WEBHOOK_SOURCE: Final = "automation.webhook.source"
 """The kind of sender."""
 WEBHOOK_DELIVERY_ID: Final = "automation.webhook.delivery.id"
@@ -387,5 +391,7 @@ __all__ = [
     "WEBHOOK_SOURCE",
     "WIRING_FROM",
     "WIRING_TO",
+    "WORKFLOW_BUNDLE",
     "WORKFLOW_NAME",
+    "WORKFLOW_VERSION",
 ]
