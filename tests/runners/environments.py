@@ -27,4 +27,10 @@ class Runner:
 
 TOOLS = ("pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "pyyaml>=6", "zstandard>=0.22")
 
-RUNNERS: tuple[Runner, ...] = ()
+PREFECT = (
+    # Prefect caps neither: with newer ones its server does not start, or its scheduler dies while all else works.
+    "fastapi==0.139.2",
+    "sqlalchemy>=2.0,<2.1",
+)
+
+RUNNERS: tuple[Runner, ...] = (Runner("prefect", "newest", ("prefect==3.8.8", *PREFECT)),)

@@ -47,6 +47,14 @@ class AuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         # opentelemetry-instrument skips this check, so it is made here; it logs the conflict and goes on.
         conflict = get_dependency_conflicts(self.dependencies)
         if conflict is not None:
+            if conflict.found:  # OpenTelemetry says it on level debug only; what is not installed is no news
+                faults.logger.warning(
+                    "auditspan: %s is installed, and the plugin '%s' is made for %s: nothing of it is audited in this "
+                    "process. Install a version in that range, or a newer auditspan.",
+                    conflict.found,
+                    self.name,
+                    ", ".join(self.dependencies),
+                )
             raise DependencyConflictError(conflict)
         recorder = Recorder(type(self).__module__, _version(), kwargs.get("tracer_provider"))
         self._removals = []

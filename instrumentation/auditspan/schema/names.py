@@ -115,6 +115,10 @@ TASK_TRIGGER_RULE: Final = "automation.task.trigger.rule"
 """The task's own rule, where another rule started the run."""
 TASK_SCHEDULED_TIME: Final = "automation.task.scheduled_time"
 """When it was due."""
+DEPLOYMENT_NAME: Final = "automation.deployment.name"
+"""The deployment of the automation that was run, where the runner knows several."""
+DEPLOYMENT_VERSION: Final = "automation.deployment.version"
+"""Version of the deployment, as the runner has it: what was released, beside which script ran."""
 WEBHOOK_SOURCE: Final = "automation.webhook.source"
 """The kind of sender."""
 WEBHOOK_DELIVERY_ID: Final = "automation.webhook.delivery.id"
@@ -320,6 +324,8 @@ __all__ = [
     "DATA_SOURCE",
     "DECISION",
     "DECISION_PATH",
+    "DEPLOYMENT_NAME",
+    "DEPLOYMENT_VERSION",
     "Decision",
     "ENVIRONMENT",
     "ERROR_TYPE",
