@@ -73,6 +73,7 @@ class Api:
         flow_runs = self.flow_runs()
         # A task run that stands for a subflow or for a deployment's run is no execution: the flow run is.
         stand_ins = {str(run.parent_task_run_id) for run in flow_runs}
+        crashed = {str(run.id) for run in flow_runs if run.state is not None and run.state.is_crashed()}
         for kind, runs in (("flow", flow_runs), ("task", self.task_runs())):
             for run in runs:
                 state = run.state
@@ -84,6 +85,8 @@ class Api:
                     lines[kind, str(run.id), "going on"] += 1
                 elif state.is_cancelled() and not run.run_count:
                     continue  # called off before any process had it
+                elif state.is_running() and kind == "task" and str(run.flow_run_id) in crashed:
+                    lines[kind, str(run.id), "interrupted"] += 1  # its process was killed, and nobody tells the server
                 elif state.is_pending():
                     lines[kind, str(run.id), "skipped failure"] += 1
                 elif state.name == "Cached":
