@@ -31,7 +31,7 @@ from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, Link, NonRecordingSpan
 
 from auditspan import schema
 from auditspan.capture import environ
@@ -148,6 +148,8 @@ class Execution:
         self._block: Block | None = None  # of the attempt that the user's function was called in last
         self._settled = False  # the attempt's record is finished, another attempt may follow
         self._base = self._cause()
+        own = getattr(engine._telemetry, "span", None)  # Prefect's, which it forgets when an attempt has failed
+        self._own = own.get_span_context() if own is not None else INVALID_SPAN_CONTEXT
         self.record = self._begin()
 
     @property
@@ -165,13 +167,12 @@ class Execution:
     def _begin(self) -> Record:
         event, opens = self._event()
         context, links = self._base, event.links
-        own = getattr(self.engine._telemetry, "span", None)  # Prefect's
-        if own is not None and own.get_span_context().is_valid:
+        if self._own.is_valid:
             cause = trace.get_current_span(context).get_span_context()
-            if not cause.is_valid or cause.trace_id == own.get_span_context().trace_id:
-                context = trace.set_span_in_context(own, context)
+            if not cause.is_valid or cause.trace_id == self._own.trace_id:
+                context = trace.set_span_in_context(NonRecordingSpan(self._own), context)
             else:
-                links = (*links, Link(own.get_span_context()))
+                links = (*links, Link(self._own))
         event = replace(event, links=links, attributes={**event.attributes, schema.RUN_ATTEMPT: self._attempt})
         return self._recorder.start(event, opens=opens, context=context)
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from auditspan import schema
+from auditspan.cli.story import from_directory
+from auditspan_seal.log.directory import open_directory
 from tests.conftest import BIN, OURS, QUIET
-from tests.records import recorded
 
 HERE = Path(__file__).parent
 INSTRUMENTED = (str(BIN / "opentelemetry-instrument"), sys.executable)
@@ -32,7 +33,10 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
         "PREFECT_HOME": str(folder / "prefect-home"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
-        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "15",
+        # Less to write at a time: the server's SQLite has one writer, and others give up after a minute.
+        "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
+        "PREFECT_SERVER_SERVICES_FOREMAN_ENABLED": "false",
         "PREFECT_RUNNER_POLL_FREQUENCY": "1",
         "TEST_FOLDER": str(folder),
         **more,
@@ -100,12 +104,11 @@ def until(found: Callable[[], T], seconds: float, what: str) -> T:
 
 
 def read(directory: Path) -> list[dict[str, Any]]:
-    """Read the records of a log that say how something ended, with the trace that each is in."""
+    """Read the records of a log that say how something ended, with personal values, and with the trace each is in."""
     if not (directory / "segments").is_dir():
         return []
-    found: dict[str, dict[str, Any]] = {}
-    for fields in recorded(directory):  # what is being sequenced may be read twice
-        record = {**fields["attributes"], "trace": fields["trace_id"]}
-        if record[schema.EVENT_TYPE] != "workflow.execution.started":
-            found[record[schema.RECORD_ID]] = record
-    return list(found.values())
+    return [
+        {**record.attributes, "trace": record.fields["trace_id"], "parent span": record.fields.get("parent_span_id")}
+        for record in from_directory(open_directory(directory))
+        if record.attributes[schema.EVENT_TYPE] != "workflow.execution.started"
+    ]

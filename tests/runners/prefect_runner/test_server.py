@@ -12,7 +12,7 @@ import subprocess
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,6 +21,10 @@ from typing import Any
 import pytest
 
 from auditspan import schema
+from auditspan.capture.actor import os_actor
+from auditspan_seal.log.directory import open_directory
+from auditspan_seal.verify.directory import verify_directory
+from auditspan_seal.verify.report import Verdict
 from tests.conftest import BIN
 from tests.runners.prefect_runner.reported import Api, Line, how
 from tests.runners.prefect_runner.serving import (
@@ -31,13 +35,26 @@ from tests.runners.prefect_runner.serving import (
     printed,
     process,
     read,
-    server,
     until,
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PAGE = HERE.parents[2] / "docs" / "plugins" / "prefect.md"
+CASES = {
+    "scheduled": "the schedule of a deployment, every ten seconds",
+    "manual": "`leaf(5)` in a program",
+    "API": "`create_flow_run_from_deployment` of a program that is not audited",
+    "command line": "`prefect deployment run`",
+    "automation": "an automation, because of an event",
+    "parent": "API; calls the two below",
+    "subflow": "called by the flow `outer`",
+    "run_deployment": "`run_deployment` of the flow `outer`",
+    "retried": "API; the first attempt fails",
+    "failed": "API; raises `LookupError`",
+    "cancelled": "API; set to `Cancelling` while it runs",
+    "killed": "API; `kill -9` of its process",
+}
 
 
 @dataclass
@@ -69,18 +86,14 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
-    folder = tmp_path_factory.mktemp("prefect")
-    with server(folder) as url:
-        api = Api(url)
-        try:
-            with process([*INSTRUMENTED, str(HERE / "deployed.py")], audited(folder, url), folder) as serving:
-                runs = run_everything(folder, url, api, serving)
-                runs.lines = api.agrees(lambda: read(folder / "log"))
-                runs.records = read(folder / "log")
-            yield runs
-        finally:
-            api.close()
+def runs(served: tuple[Path, str]) -> Runs:
+    folder, url = served
+    api = Api(url)
+    with closing(api), process([*INSTRUMENTED, str(HERE / "deployed.py")], audited(folder, url), folder) as serving:
+        runs = run_everything(folder, url, api, serving)
+        runs.lines = api.agrees(lambda: read(folder / "log"))
+        runs.records = read(folder / "log")
+    return runs
 
 
 def run_everything(folder: Path, url: str, api: Api, serving: subprocess.Popen[bytes]) -> Runs:
@@ -126,6 +139,12 @@ def run_everything(folder: Path, url: str, api: Api, serving: subprocess.Popen[b
         until((folder / "cancelled.pid").exists, 120, "the run that is to be cancelled begins")
         client.set_flow_run_state(runs.ids["cancelled"], Cancelling())
         until((folder / "killed.pid").exists, 60, "the run that is to be killed begins")
+        until(
+            # What a process has not yet sent when it is killed, Prefect's server never learns of.
+            lambda: any(str(t.flow_run_id) == runs.ids["killed"] and t.state.is_running() for t in api.task_runs()),
+            60,
+            "the server knows of the task that is to be killed",
+        )
         os.kill(int((folder / "killed.pid").read_text()), signal.SIGKILL)
         assert manual.wait(120) == 0, printed(folder)
 
@@ -186,3 +205,101 @@ def test_there_are_as_many_records_as_the_api_reports_executions(runs: Runs) -> 
         assert counted[line] > 0, counted
     assert counted["flow", "cancelled"] == counted["flow", "interrupted"] == 1
     assert max(runs.lines.values()) == 1
+
+
+def test_the_matrix_of_cases_is_that_of_the_page(runs: Runs) -> None:
+    """Set WRITE_PREFECT_PAGE to have the page written instead."""
+    assert set(runs.ids) == set(CASES)
+    lines = [
+        "| case | asked for by | run ID | script version | trigger | rule | actor | parent run | attempt: outcome |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for case, asked_by in CASES.items():
+        records = runs.flow(case)
+        (known,) = {tuple(facts(runs, case, record).values()) for record in records}
+        ends = "; ".join(f"{record[schema.RUN_ATTEMPT]}: {end(record)}" for record in records)
+        lines.append("| " + " | ".join((case, asked_by, *known, ends)) + " |")
+    page = PAGE.read_text()
+    before, begin, rest = page.partition("<!-- matrix: filled by tests/runners/prefect_runner/test_server.py -->\n")
+    _, finish, after = rest.partition("<!-- end of the matrix -->\n")
+    written = before + begin + "\n".join(lines) + "\n" + finish + after
+    if "WRITE_PREFECT_PAGE" in os.environ:
+        PAGE.write_text(written)
+    assert begin
+    assert finish
+    assert page == written
+
+
+def facts(runs: Runs, case: str, record: dict[str, Any]) -> dict[str, str]:
+    """Return what a record says, without what is another at each run."""
+    of_case = {run_id: f"that of `{name}`" for name, run_id in runs.ids.items()}
+    source = record[schema.SCRIPT_VERSION_SOURCE]
+    version = f"`{record[schema.SCRIPT_VERSION]}`, declared" if source == "declared" else "of the code"
+    parent = of_case[record[schema.PARENT_RUN_ID]] if schema.PARENT_RUN_ID in record else "none"
+    if record.get(schema.PARENT_RUN_CLAIMED):
+        parent += ", claimed"
+    actor = record[schema.ACTOR_ID]
+    if record[schema.ACTOR_EVIDENCE] == "os_user":
+        assert actor == os_actor().id
+        actor = "the user of the process"
+    return {
+        "run": "Prefect's" if record[schema.RUN_ID] == runs.ids[case] else "another",
+        "version": version if source != "unknown" else "unknown",
+        "trigger": str(record[schema.TRIGGER_TYPE]),
+        "rule": f"`{record[schema.TRIGGER_RULE]}`",
+        "actor": f"{actor} ({record[schema.ACTOR_EVIDENCE]})" if actor != "unknown" else "unknown",
+        "parent": parent,
+    }
+
+
+def end(record: dict[str, Any]) -> str:
+    event = str(record[schema.EVENT_TYPE]).removeprefix("workflow.execution.")
+    return event if event == "cancelled" else f"{event}, {record[schema.OUTCOME]}"
+
+
+def test_what_is_killed_leaves_one_interrupted_record_each(runs: Runs) -> None:
+    (flow_run,), (task_run,) = runs.flow("killed"), runs.tasks("killed")
+    for record in (flow_run, task_run):
+        assert record[schema.EVENT_TYPE] == "workflow.execution.interrupted"
+        assert record[schema.OUTCOME] == "unknown"
+        assert record[schema.DEPLOYMENT_NAME if record is flow_run else schema.TASK_NAME]
+
+
+def test_what_is_cancelled_says_so(runs: Runs) -> None:
+    (flow_run,), (task_run,) = runs.flow("cancelled"), runs.tasks("cancelled")
+    assert flow_run[schema.EVENT_TYPE] == "workflow.execution.cancelled"
+    assert task_run[schema.EVENT_TYPE] == "workflow.execution.interrupted"  # for Prefect it has crashed
+
+
+def test_every_attempt_is_there_and_in_one_trace(runs: Runs) -> None:
+    first, last = runs.flow("retried")
+    assert (first[schema.ERROR_TYPE], last.get(schema.ERROR_TYPE)) == ("LookupError", None)
+    assert [t[schema.RUN_ATTEMPT] for t in runs.tasks("retried")] == [1, 1, 2]  # two task runs, one tried again
+    assert len({record["trace"] for record in [first, last, *runs.tasks("retried")]}) == 1
+
+
+def test_the_story_goes_on_in_the_processes_that_a_run_starts(runs: Runs) -> None:
+    (parent,), (subflow,), (elsewhere,) = runs.flow("parent"), runs.flow("subflow"), runs.flow("run_deployment")
+    assert parent["trace"] == subflow["trace"] == elsewhere["trace"]
+    assert subflow[schema.PARENT_RECORD_ID] == elsewhere[schema.PARENT_RECORD_ID] == parent[schema.RECORD_ID]
+
+
+def test_what_nobody_has_asked_for_here_is_not_caused_by_what_started_the_runner(runs: Runs) -> None:
+    traces = [runs.flow(case)[0]["trace"] for case in CASES if case not in ("subflow", "run_deployment")]
+    assert len(set(traces)) == len(traces)
+
+
+def test_the_deployment_is_told(runs: Runs) -> None:
+    (scheduled,), (asked,) = runs.flow("scheduled"), runs.flow("API")
+    assert scheduled[schema.DEPLOYMENT_NAME] == "every-ten-seconds"
+    assert scheduled[schema.DEPLOYMENT_VERSION] == "2026.11"
+    assert scheduled[schema.TASK_SCHEDULED_TIME]
+    assert asked[schema.DEPLOYMENT_VERSION] == "2026.12"
+    assert schema.TASK_SCHEDULED_TIME not in asked
+
+
+def test_the_records_follow_the_registry_hold_no_data_and_verify(runs: Runs) -> None:
+    assert [record[schema.NONCONFORMANT] for record in runs.records if schema.NONCONFORMANT in record] == []
+    assert "secret" not in repr(runs.records)
+    assert verify_directory(open_directory(runs.folder / "log")).verdict is Verdict.PASSED
+    assert "auditspan:" not in (runs.folder / "printed.log").read_text()
