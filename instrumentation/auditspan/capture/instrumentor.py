@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Sequence
@@ -14,6 +15,8 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 from auditspan.capture import faults
 from auditspan.capture.hooks import Patch, apply
 from auditspan.capture.recorder import Recorder
+
+logger = logging.getLogger("auditspan")
 
 active: dict[str, str] = {}
 """Plugins that are switched on in this process, with the libraries they wrap."""
@@ -44,18 +47,21 @@ class AuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         disabled = os.environ.get("AUDITSPAN_DISABLED_PLUGINS", "")
         if self.name in {part.strip() for part in disabled.split(",")}:
             return
-        # opentelemetry-instrument skips this check, so it is made here; it logs the conflict and goes on.
+        # opentelemetry-instrument skips this check, so it is made here.
         conflict = get_dependency_conflicts(self.dependencies)
+        if conflict is not None and conflict.found is None:
+            raise DependencyConflictError(conflict)  # the library is not there: nothing to say, everyone goes on
         if conflict is not None:
-            if conflict.found:  # OpenTelemetry says it on level debug only; what is not installed is no news
-                faults.logger.warning(
-                    "auditspan: %s is installed, and the plugin '%s' is made for %s: nothing of it is audited in this "
-                    "process. Install a version in that range, or a newer auditspan.",
-                    conflict.found,
-                    self.name,
-                    ", ".join(self.dependencies),
-                )
-            raise DependencyConflictError(conflict)
+            # Said here: what OpenTelemetry says of it depends on its version and on how the plugin was loaded.
+            logger.warning(
+                "auditspan: %s IS NOT AUDITED in this process: %s is installed, and the plugin is for %s. Install a "
+                "version in that range, or a newer auditspan; AUDITSPAN_DISABLED_PLUGINS=%s silences this.",
+                self.name,
+                conflict.found,
+                conflict.required,
+                self.name,
+            )
+            return
         recorder = Recorder(type(self).__module__, _version(), kwargs.get("tracer_provider"))
         self._removals = []
         for patch in self.patches(recorder):

@@ -8,6 +8,7 @@ How something gets to run, and where we look::
     engine.initialize_run                    a run exists in this process, until its final state         -> Execution
       engine.run_context                     one attempt: the user's function is called in it            -> attempt
         FlowRunEngine.set_state              the server says that a failed flow is to be tried again     -> flow_state
+        cloudpickle_wrapped_call             a task goes into a pool of processes          -> to_another_process
 
 There are four engines (flow or task, synchronous or not), generators use the same ones, and all four are built like
 this. They run in the process that calls the flow, or in a child of a runner or worker, ``python -m prefect.engine``.
@@ -22,6 +23,7 @@ linked to it where the cause is in another trace.
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -36,22 +38,22 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT, Link, NonRecordingSpan
 from auditspan import schema
 from auditspan.capture import environ
 from auditspan.capture import run as runs
-from auditspan.capture.actor import NOBODY_KNOWN, Actor, os_actor
+from auditspan.capture.actor import os_actor
 from auditspan.capture.blocks import Block, around
 from auditspan.capture.hooks import Call, Hook, Patch
 from auditspan.capture.instrumentor import AuditInstrumentor
 from auditspan.capture.recorder import Event, Record, Recorder, Target, inside
 from auditspan.capture.run import Run
 from auditspan.capture.version import ScriptVersion, script_version
+from auditspan.runners.prefect_causes import Deployments, actor_of, trigger_of
 from auditspan.runners.prefect_states import ending_of, failure_of
-from auditspan.schema import ActorEvidence, ActorType, Outcome, TriggerType
+from auditspan.schema import Outcome, TriggerType
 from auditspan.schema.events import WorkflowFinished, WorkflowRetried
 
 _LABEL = "__AUDITSPAN_"  # Prefect keeps labels that begin with two underscores out of its own spans
 _TRACEPARENT = "__OTEL_TRACEPARENT"  # Prefect's own label
 _CARRIED = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
 _ATTRIBUTE = "_auditspan_execution"  # of an engine: engines are dataclasses and cannot be keys
-_DEPLOYMENTS_REMEMBERED = 256
 _FILE_HASH = re.compile("[0-9a-f]{32}|[0-9a-f]{64}")  # a version that Prefect has made itself
 
 
@@ -77,8 +79,23 @@ class PrefectInstrumentor(AuditInstrumentor):
             deployments.remember((yield))
 
         # -- a run in this process -----------------------------------------------------------------------------
+        running: dict[str, Execution] = {}
+
         def flow_run(call: Call, block: Block) -> Hook:
-            yield from _execute(_Flow(call.instance, recorder, deployments), block)
+            execution = _Flow(call.instance, recorder, deployments)
+            running[execution.id] = execution
+            try:
+                yield from _execute(execution, block)
+            finally:
+                running.pop(execution.id, None)
+
+        def to_another_process(call: Call) -> Hook:
+            # A task on its way into a pool of processes, in a thread that knows of no run.
+            outer = (call.kwargs.get("context") or {}).get("flow_run_context") or {}
+            execution = running.get(str((outer.get("flow_run") or {}).get("id")))
+            if execution is not None and "task_run_id" in call.kwargs and isinstance(call.kwargs.get("env"), dict):
+                call.kwargs["env"] = {**call.kwargs["env"], **environ.carrier(execution.record.context)}
+            yield
 
         def task_run(call: Call, block: Block) -> Hook:
             yield from _execute(_Task(call.instance, recorder, deployments), block)
@@ -111,6 +128,7 @@ class PrefectInstrumentor(AuditInstrumentor):
                 for module, engine, run in engines
                 for method, hook in (("initialize_run", run), ("run_context", attempt))
             ),
+            Patch("prefect.utilities.callables", "cloudpickle_wrapped_call", to_another_process, lazy=True),
             flow("FlowRunEngine.set_state", flow_state),
             flow("AsyncFlowRunEngine.set_state", flow_state),
             client("DeploymentClient.create_flow_run_from_deployment", hand_over),
@@ -151,6 +169,11 @@ class Execution:
         own = getattr(engine._telemetry, "span", None)  # Prefect's, which it forgets when an attempt has failed
         self._own = own.get_span_context() if own is not None else INVALID_SPAN_CONTEXT
         self.record = self._begin()
+
+    @property
+    def id(self) -> str:
+        """Prefect's ID of the run."""
+        return str(self._run.id)
 
     @property
     def _run(self) -> Any:
@@ -241,7 +264,7 @@ class _Flow(Execution):
                 task_run_id=str(run.id),
                 task_scheduled_time=_due(run) if run.auto_scheduled else None,
             ),
-            actor=_actor(run),
+            actor=actor_of(run),
             target=Target(flow.name, "prefect.flow"),
             script=script,
             attributes={
@@ -267,36 +290,8 @@ def _flow_run(
     flow: Any, run: Any, attempt: int, context: Context | None, deployments: Deployments, in_process: bool
 ) -> Run:
     """Return the run of ours that a flow run is: its ID is Prefect's."""
-    trigger, rule = _trigger(run, runs.current(context), deployments)
+    trigger, rule = trigger_of(run, runs.current(context), deployments)
     return Run(str(run.id), flow.name, trigger, rule, _flow_version(flow), attempt=attempt)
-
-
-def _trigger(run: Any, parent: Run | None, deployments: Deployments) -> tuple[TriggerType, str]:
-    """Return what set a flow run in motion: the server's word first, then what called it."""
-    by: Any = getattr(run, "created_by", None)
-    kind = getattr(by, "type", None)
-    if kind == "SCHEDULE" or (by is None and run.auto_scheduled):
-        return TriggerType.SCHEDULE, deployments.schedule(run.deployment_id, by)
-    if kind == "AUTOMATION":
-        return TriggerType.EVENT, f"automation {by.display_value or by.id}"
-    if parent is not None:
-        return TriggerType.PARENT_RUN, parent.workflow
-    if run.parent_task_run_id is not None:
-        return TriggerType.PARENT_RUN, schema.UNKNOWN  # its parent is not audited
-    if run.deployment_id is not None:
-        # The open-source server does not say whether a person in the UI, the command line or a program asked.
-        return TriggerType.API, "create_flow_run"
-    return TriggerType.MANUAL, "direct call"
-
-
-def _actor(run: Any) -> Actor:
-    """Return who asked for a flow run: the server's word; else whoever runs the process that called it."""
-    by = getattr(run, "created_by", None)
-    if by is not None and (by.id or by.display_value):
-        kind = {"USER": ActorType.USER, "SERVICE": ActorType.SERVICE}.get(str(by.type), ActorType.SYSTEM)
-        name = str(by.display_value or by.id)
-        return Actor(f"prefect.{str(by.type).lower()}:{name}", kind, ActorEvidence.LIBRARY)
-    return NOBODY_KNOWN if run.deployment_id is not None else os_actor()
 
 
 def _due(run: Any) -> str | None:
@@ -319,7 +314,16 @@ class _Task(Execution):
         return self.engine.task_run
 
     def _cause(self) -> Context:
-        return environ.parent_context()
+        context = environ.parent_context()
+        flow_run_id = str(self._run.flow_run_id)
+        here = runs.current(context)
+        if self._run.flow_run_id is not None and (here is None or here.id != flow_run_id):
+            # In a pool of processes Prefect sets the environment anew for each task.
+            handed = environ.extract(os.environ)
+            sent = runs.current(handed)
+            if sent is not None and sent.id == flow_run_id:
+                return handed
+        return context
 
     def _event(self) -> tuple[Event, Run | None]:
         from prefect.context import FlowRunContext
@@ -341,50 +345,9 @@ class _Task(Execution):
         event = Event(
             name=f"task {task.name}",
             details=WorkflowFinished(task_name=task.name, task_run_id=str(run.id)),
-            actor=_actor(flow_run) if flow_run is not None else os_actor(),
+            actor=actor_of(flow_run) if flow_run is not None else os_actor(),
             target=Target(task.name, "prefect.task"),
             script=script,
             attributes={schema.CODE_FUNCTION: code.name},
         )
         return event, opens
-
-
-# -- deployments -----------------------------------------------------------------------------------------------------
-class Deployments:
-    """What was read of deployments in this process anyway: nothing is asked of the server for our sake."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, Any] = {}
-
-    def remember(self, deployment: Any) -> None:
-        """Remember a deployment that was read."""
-        self._known.pop(str(deployment.id), None)
-        self._known[str(deployment.id)] = deployment
-        while len(self._known) > _DEPLOYMENTS_REMEMBERED:
-            self._known.pop(next(iter(self._known)))
-
-    def name(self, deployment_id: object) -> str | None:
-        """Return the name of a deployment; None: it was not read."""
-        known = self._known.get(str(deployment_id))
-        return str(known.name) if known is not None else None
-
-    def version(self, deployment_id: object) -> str | None:
-        """Return the version of a deployment; None: it has none, or was not read."""
-        known = self._known.get(str(deployment_id))
-        return str(known.version) if known is not None and known.version else None
-
-    def schedule(self, deployment_id: object, by: Any) -> str:
-        """Return the text of the schedule that a run was made by; else what the server calls it, or `unknown`."""
-        for known in getattr(self._known.get(str(deployment_id)), "schedules", None) or ():
-            if by is not None and known.id == by.id:
-                return _text(known.schedule)
-        return str(by.display_value) if by is not None and by.display_value else schema.UNKNOWN
-
-
-def _text(schedule: Any) -> str:
-    zone = getattr(schedule, "timezone", None)
-    for kind in ("cron", "rrule"):
-        text = getattr(schedule, kind, None)
-        if text:
-            return f"{kind}[{text}]" + (f" {zone}" if zone else "")
-    return f"interval[{schedule.interval}]"

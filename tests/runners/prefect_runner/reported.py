@@ -45,6 +45,7 @@ class Api:
     """
 
     def __init__(self, url: str | None = None) -> None:
+        import prefect.main  # noqa: F401  (completes models that the client needs)
         from prefect.client.orchestration import SyncPrefectClient, get_client
 
         client: SyncPrefectClient = SyncPrefectClient(url) if url else get_client(sync_client=True)

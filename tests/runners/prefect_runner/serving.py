@@ -46,7 +46,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 def audited(folder: Path, url: str, **more: str) -> dict[str, str]:
     """Return the environment of a process that is audited into ``log`` in `folder`."""
     ours = {"AUDITSPAN_DIR": str(folder / "log"), "AUDITSPAN_VALIDATE": "true", **QUIET}
-    return environment(folder, PREFECT_API_URL=url, PYTHONPATH=str(HERE), **ours, **more)
+    return environment(folder, PREFECT_API_URL=url, PYTHONPATH=str(folder), **ours, **more)
 
 
 @contextmanager

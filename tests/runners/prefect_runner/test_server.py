@@ -7,6 +7,7 @@ All cases run at the same time and are looked at when the last one has ended: se
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -88,8 +89,9 @@ class Runs:
 @pytest.fixture(scope="module")
 def runs(served: tuple[Path, str]) -> Runs:
     folder, url = served
+    program = shutil.copy(HERE / "deployed.py", folder)  # deployed from where it is started, as the oldest wants it
     api = Api(url)
-    with closing(api), process([*INSTRUMENTED, str(HERE / "deployed.py")], audited(folder, url), folder) as serving:
+    with closing(api), process([*INSTRUMENTED, str(program)], audited(folder, url), folder) as serving:
         runs = run_everything(folder, url, api, serving)
         runs.lines = api.agrees(lambda: read(folder / "log"))
         runs.records = read(folder / "log")
