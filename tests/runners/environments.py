@@ -27,10 +27,13 @@ class Runner:
 
 TOOLS = ("pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "pyyaml>=6", "zstandard>=0.22")
 
-PREFECT = (
-    # Prefect caps neither: with newer ones its server does not start, or its scheduler dies while all else works.
-    "fastapi==0.139.2",
-    "sqlalchemy>=2.0,<2.1",
-)
+# Prefect caps neither: with newer ones its server does not start, or its scheduler dies while all else works.
+NEWEST_PREFECT = ("prefect==3.8.8", "fastapi==0.139.2", "sqlalchemy>=2.0,<2.1")
+OLDEST_PREFECT = ("prefect==3.4.0", "fastapi>=0.115,<0.116", "sqlalchemy>=2.0,<2.1", "importlib-metadata")
+# Its runner does not tell a run why it is ended, and it has no pools of processes.
+SINCE_THEN = ("--ignore=tests/runners/prefect_runner/test_server.py", "-k", "not process_pool")
 
-RUNNERS: tuple[Runner, ...] = (Runner("prefect", "newest", ("prefect==3.8.8", *PREFECT)),)
+RUNNERS: tuple[Runner, ...] = (
+    Runner("prefect", "newest", NEWEST_PREFECT, at_least=44),
+    Runner("prefect", "oldest", OLDEST_PREFECT, SINCE_THEN, at_least=34),
+)

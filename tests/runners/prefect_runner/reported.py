@@ -98,7 +98,7 @@ class Api:
                     lines[kind, str(run.id), "retried"] += run.run_count - 1
         return lines
 
-    def agrees(self, records: Any, seconds: float = 40) -> Counter[Line]:
+    def agrees(self, records: Any, seconds: float = 90) -> Counter[Line]:
         """Wait until the API has taken in what its processes sent, and say the same as our records.
 
         Args:
