@@ -22,19 +22,21 @@ from auditspan.capture import faults
 from auditspan.capture.hooks import Call, Hook, HookFunction
 
 BlockHook = Callable[..., Hook]
+NotEntered = Callable[[Call, BaseException], None]
 
 
-def around(hook: BlockHook, where: str) -> HookFunction:
+def around(hook: BlockHook, where: str, not_entered: NotEntered | None = None) -> HookFunction:
     """Return a hook for a patch table.
 
     Args:
         hook: gets the call and the block, and yields once, where the body of the block runs.
         where: for the name of the place in fault counts, for example ``prefect: run_context``.
+        not_entered: called when the library's own block cannot be entered; there is no body then, and no hook.
     """
 
     def patched(call: Call) -> Hook:
         function = call.function
-        call.function = lambda *args, **kwargs: Block(function(*args, **kwargs), hook, call, where)
+        call.function = lambda *args, **kwargs: Block(function(*args, **kwargs), hook, call, where, not_entered)
         yield
 
     return patched
@@ -48,12 +50,13 @@ class Block:
         raised: what left the block; None: nothing, because the library has dealt with it.
     """
 
-    def __init__(self, manager: Any, hook: BlockHook, call: Call, where: str) -> None:
+    def __init__(self, manager: Any, hook: BlockHook, call: Call, where: str, not_entered: NotEntered | None) -> None:
         self.error: BaseException | None = None
         self.raised: BaseException | None = None
         self._manager = manager
         self._make = (hook, call)
         self._where = where
+        self._not_entered = not_entered
         self._hook: Hook | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -61,7 +64,11 @@ class Block:
 
     def __enter__(self) -> Any:
         """Enter the library's block, then begin the hook."""
-        value = self._manager.__enter__()
+        try:
+            value = self._manager.__enter__()
+        except BaseException as error:
+            self._refused(error)
+            raise
         self._begin()
         return value
 
@@ -78,7 +85,11 @@ class Block:
 
     async def __aenter__(self) -> Any:
         """Enter the library's block, then begin the hook."""
-        value = await self._manager.__aenter__()
+        try:
+            value = await self._manager.__aenter__()
+        except BaseException as error:
+            self._refused(error)
+            raise
         self._begin()
         return value
 
@@ -92,6 +103,11 @@ class Block:
             raise
         self._end(None if dealt_with else error)
         return dealt_with
+
+    def _refused(self, error: BaseException) -> None:
+        if self._not_entered is not None:
+            with faults.contained(self._where):
+                self._not_entered(self._make[1], error)
 
     def _begin(self) -> None:
         with faults.contained(self._where):

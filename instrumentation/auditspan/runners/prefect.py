@@ -48,7 +48,7 @@ from auditspan.capture.version import ScriptVersion, script_version
 from auditspan.runners.prefect_causes import Deployments, actor_of, trigger_of
 from auditspan.runners.prefect_states import ending_of, failure_of
 from auditspan.schema import Outcome, TriggerType
-from auditspan.schema.events import WorkflowFinished, WorkflowRetried
+from auditspan.schema.events import WorkflowFinished, WorkflowInterrupted, WorkflowRetried
 
 _LABEL = "__AUDITSPAN_"  # Prefect keeps labels that begin with two underscores out of its own spans
 _TRACEPARENT = "__OTEL_TRACEPARENT"  # Prefect's own label
@@ -89,6 +89,13 @@ class PrefectInstrumentor(AuditInstrumentor):
             finally:
                 running.pop(execution.id, None)
 
+        def not_begun(call: Call, error: BaseException) -> None:
+            # The server did not answer: if the run exists there, its process says so and ends.
+            if call.instance.flow_run is not None:
+                record = _Flow(call.instance, recorder, deployments).record
+                record.become(WorkflowInterrupted(run_reason="it could not be begun"))
+                record.finish(Outcome.FAILURE, error)
+
         def to_another_process(call: Call) -> Hook:
             # A task on its way into a pool of processes, in a thread that knows of no run.
             outer = (call.kwargs.get("context") or {}).get("flow_run_context") or {}
@@ -124,9 +131,12 @@ class PrefectInstrumentor(AuditInstrumentor):
         client = partial(Patch, "prefect.client.orchestration._deployments.client", lazy=True)
         return (
             *(
-                Patch(module, f"{engine}.{method}", around(hook, f"prefect: {engine}.{method}"), lazy=True)
+                Patch(module, f"{engine}.{method}", around(hook, f"prefect: {engine}.{method}", failed), lazy=True)
                 for module, engine, run in engines
-                for method, hook in (("initialize_run", run), ("run_context", attempt))
+                for method, hook, failed in (
+                    ("initialize_run", run, not_begun if run is flow_run else None),
+                    ("run_context", attempt, None),
+                )
             ),
             Patch("prefect.utilities.callables", "cloudpickle_wrapped_call", to_another_process, lazy=True),
             flow("FlowRunEngine.set_state", flow_state),

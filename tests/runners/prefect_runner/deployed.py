@@ -93,5 +93,5 @@ if __name__ == "__main__":
         failing.to_deployment("on-request"),
         sleeper.to_deployment("on-request"),
         reacting.to_deployment("on-event"),
-        limit=6,
+        limit=4,
     )

@@ -19,6 +19,7 @@ from prefect.cache_policies import INPUTS
 from prefect.flow_engine import FlowRunEngine
 from prefect.states import Failed
 from prefect.task_engine import SyncTaskRunEngine
+from prefect.telemetry.run_telemetry import RunTelemetry
 
 from auditspan import schema
 from auditspan.capture import faults
@@ -357,6 +358,30 @@ def test_what_crashes(watched: Watched, error: type[BaseException]) -> None:
         outer()
     assert watched.agreed() == {("flow", "interrupted"): 1, ("task", "interrupted"): 1}
     assert {(r[schema.OUTCOME], r[schema.ERROR_TYPE]) for r in watched.records} == {("failure", error.__name__)}
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_run_that_its_server_does_not_let_begin(watched: Watched, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    @flow
+    def outer() -> None: ...
+
+    @flow(name="outer")
+    async def outer_later() -> None: ...
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise ConnectionError("a secret value")
+
+    async def refuse_later(*_: Any, **__: Any) -> Any:
+        refuse()
+
+    # Where Prefect asks the server once more, after the run exists there.
+    monkeypatch.setattr(RunTelemetry, "start_span", refuse)
+    monkeypatch.setattr(RunTelemetry, "async_start_span", refuse_later)
+    with pytest.raises(ConnectionError):
+        outer() if kind == "sync" else asyncio.run(outer_later())
+    (record,) = watched.of("outer")
+    assert record[schema.EVENT_TYPE] == "workflow.execution.interrupted"
+    assert (record[schema.OUTCOME], record[schema.ERROR_TYPE]) == ("failure", "ConnectionError")
 
 
 def test_an_asynchronous_flow_that_is_cancelled_by_its_loop(watched: Watched) -> None:
