@@ -47,6 +47,7 @@ GROUPS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
             "automation.workflow.name", "automation.script.name", "automation.script.version",
             "automation.script.version.source",
             "automation.workflow.version", "automation.workflow.bundle",
+            "automation.script.version.source", "automation.deployment.name", "automation.deployment.version",
         ),
     ),
     "Tags": (

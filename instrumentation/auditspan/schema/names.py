@@ -119,6 +119,10 @@ WORKFLOW_VERSION: Final = "automation.workflow.version"
 """The version of the automation, as its runner numbers it."""
 WORKFLOW_BUNDLE: Final = "automation.workflow.bundle"
 """Where the runner has the automation from: the name of the bundle, and its version where it has one."""
+DEPLOYMENT_NAME: Final = "automation.deployment.name"
+"""The deployment of the automation that was run, where the runner knows several."""
+DEPLOYMENT_VERSION: Final = "automation.deployment.version"
+"""Version of the deployment, as the runner has it: what was released, beside which script ran."""
 WEBHOOK_SOURCE: Final = "automation.webhook.source"
 """The kind of sender."""
 WEBHOOK_DELIVERY_ID: Final = "automation.webhook.delivery.id"
@@ -324,6 +328,8 @@ __all__ = [
     "DATA_SOURCE",
     "DECISION",
     "DECISION_PATH",
+    "DEPLOYMENT_NAME",
+    "DEPLOYMENT_VERSION",
     "Decision",
     "ENVIRONMENT",
     "ERROR_TYPE",
