@@ -186,7 +186,10 @@ def _chunks(piece: Piece, size: int, run: str | None) -> Iterator[Found]:
 
         first = piece.first or 1_000_000_000  # lines are counted from the beginning of the first piece only
         for item in items_of(lines(), name, first, file.read, problems.append, pick):
-            if isinstance(item, Fact):
+            if isinstance(item, tuple):
+                rows.append(item)
+                records += 1
+            elif isinstance(item, Fact):
                 rows.append(row_of(item))
                 records += item.kind == SPAN
             else:
