@@ -256,7 +256,7 @@ def test_odd_statements_are_judged_as_before(log_folder: Path, shown: str) -> No
 SHOWN: list[tuple[dict[str, Any], bytes]] = [  # what is stated, and what the span has in its place
     *(({"name": 1}, b'"name":%b' % value) for value in (b"1", b"true", b'"1"', b"1.0")),
     *(({"trace_id": 0}, b'"traceId":%b' % value) for value in (b"0", b"false", b'"0"', b"null")),
-    *(({"start": text}, b'"startTimeUnixNano":%b' % orjson.dumps(t)) for t in ("1_0", " 1", "-1", "", 1, "0" * 21)),
+    *(({"start": t}, b'"startTimeUnixNano":%b' % orjson.dumps(t)) for t in ("1_0", " 1", "-1", "", 1, "0" * 21)),
     *(({"end": end}, b'"endTimeUnixNano":%b' % orjson.dumps(end)) for end in ("1_0", "+1", "-1", 1, "0" * 21 + "1")),
     *(({"number": n}, b'"intValue":"%d"}}]' % n) for n in (True, 2**53, 2**62)),
 ]  # fmt: skip
