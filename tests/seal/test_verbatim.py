@@ -272,7 +272,7 @@ def test_what_is_odd_in_both_is_judged_as_before(log_folder: Path, more: tuple[d
     agree(with_statement(line[:begin] + shown + line[end:], stated, {**stated, **odd}))
 
 
-@pytest.mark.parametrize("name", sorted(as_json.ADDED))
+@pytest.mark.parametrize("name", sorted(as_json._ADDED))
 @pytest.mark.parametrize("value", ["checkpoint", 1])
 def test_names_of_ours_in_a_statement_are_judged_as_before(log_folder: Path, name: str, value: Any) -> None:
     _, line = plain_span(Log(log_folder), value)

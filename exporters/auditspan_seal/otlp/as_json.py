@@ -45,10 +45,9 @@ _KEPT_LENGTH = 200  # characters of a value that is kept
 _KEPT_VALUES = 64  # different values of one name that are kept; of a name with more, none is found again anyway
 
 _comma = ",".join
-ADDED = frozenset(
+_ADDED = frozenset(
     {spans.STATEMENT, spans.ORIGIN, spans.INDEX, spans.STREAM, spans.NUMBER, spans.PRIVATE, spans.DOCUMENT}
 )
-"""Attributes that a span gets beside those that its statement has."""
 
 _NOTHING: Private = {}
 
@@ -128,7 +127,7 @@ def _span(fields: Mapping[str, Any], statement: bytes, private: bytes, origin: s
     attributes.append(_any(spans.NUMBER, fields["number"]))
     if openings:
         salts = orjson.dumps({name: salt for name, (salt, _) in openings.items()}).decode()
-        attributes.append(attribute(spans.PRIVATE, salts))
+        attributes.append(_attribute(spans.PRIVATE, salts))
     more = f',"parentSpanId":"{parent}"' if parent else ""
     if _text(fields["trace_state"]):
         more += f',"traceState":{_quoted(_trace_state(fields["trace_state"]))}'
@@ -180,13 +179,13 @@ def _link(link: Mapping[str, Any]) -> str:
 def _checkpoint(item: Checkpoint, origin: str) -> tuple[str, str, str]:
     batch = item.batch
     attributes = [
-        attribute(spans.DOCUMENT, "checkpoint"),
-        attribute(spans.ORIGIN, origin),
-        attribute(spans.NOTE, batch.note),
-        attribute(spans.FIRST, batch.first),
-        attribute(spans.SIZE, batch.size),
-        attribute(spans.FRONTIER, batches.join(batch.frontier)),
-        attribute(spans.LEAVES, batches.join(batch.leaves)),
+        _attribute(spans.DOCUMENT, "checkpoint"),
+        _attribute(spans.ORIGIN, origin),
+        _attribute(spans.NOTE, batch.note),
+        _attribute(spans.FIRST, batch.first),
+        _attribute(spans.SIZE, batch.size),
+        _attribute(spans.FRONTIER, batches.join(batch.frontier)),
+        _attribute(spans.LEAVES, batches.join(batch.leaves)),
     ]
     return _log_span("log checkpoint", leaf_hash(batch.note.encode()), str(item.time), attributes)
 
@@ -260,8 +259,8 @@ def _attributes(said: Mapping[str, Any], openings: Private = _NOTHING, added: bo
         openings: the personal values; those that are not in it are left out.
         added: the span gets attributes of ours, which these must not be beside.
     """
-    if added and not ADDED.isdisjoint(said):
-        said = {name: item for name, item in said.items() if name not in ADDED}
+    if added and not _ADDED.isdisjoint(said):
+        said = {name: item for name, item in said.items() if name not in _ADDED}
     found = []
     kept = _kept.get
     for pair in said.items():
@@ -281,7 +280,7 @@ def _new(pair: tuple[str, Any], openings: Private) -> str:
         if name not in openings:
             raise _LeftOut
         value = statements.plain(openings[name][1])
-    return attribute(name, value)
+    return _attribute(name, value)
 
 
 class _LeftOut(Exception):
@@ -290,7 +289,7 @@ class _LeftOut(Exception):
 
 def _kept_attribute(name: str, text: str) -> str:
     """Make an attribute, and keep it for other spans if they are likely to have it, too."""
-    found = attribute(name, text)
+    found = _attribute(name, text)
     if len(text) <= _KEPT_LENGTH and (count := _values.get(name, 0)) < _KEPT_VALUES:
         if len(_kept) >= _KEPT:
             _kept.clear()
@@ -302,11 +301,10 @@ def _kept_attribute(name: str, text: str) -> str:
 
 def _any(name: str, item: Any) -> str:
     """Make an attribute of what stands beside the attributes in a statement."""
-    return _kept.get((name, item)) or _kept_attribute(name, item) if type(item) is str else attribute(name, item)
+    return _kept.get((name, item)) or _kept_attribute(name, item) if type(item) is str else _attribute(name, item)
 
 
-def attribute(name: str, value: Any) -> str:
-    """Write one attribute, of a value as :func:`auditspan_seal.formats.statement.plain` returns it."""
+def _attribute(name: str, value: Any) -> str:
     kind = type(value)
     if kind is str:
         return f'{_head(name)}{{"stringValue":{_quoted(value)}}}}}'

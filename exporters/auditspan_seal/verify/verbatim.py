@@ -2,7 +2,7 @@
 """Spans whose text is, byte for byte, what their statement is written as.
 
 Nearly all of a request is said twice: in the statement, and in attributes beside it. Where the text of the attributes
-is the very one that is written for the statement (:mod:`auditspan_seal.otlp.as_json`; the Collector keeps their order),
+is the very one that is written for the statement (:mod:`auditspan_seal.otlp.as_json` does, and the Collector keeps it),
 there is nothing left to compare in it, and it need not be read as JSON: it is cut out, a mark is put in its place, and
 only the rest is read. Everything else is read and compared field by field, as if there were no such text.
 
@@ -26,7 +26,6 @@ import orjson
 from auditspan_seal import spans
 from auditspan_seal.errors import FormatError
 from auditspan_seal.formats import statement as statements
-from auditspan_seal.otlp import as_json
 from auditspan_seal.verify.facts import MAX_INDEX, SPAN
 from auditspan_seal.verify.visible import same_surroundings
 
@@ -41,7 +40,10 @@ _END = b'}"}},{'
 _STATEMENT = b'{"key":"%b","value":{"stringValue":"' % spans.STATEMENT.encode()
 _NOTHING: Mapping[str, Any] = {}
 _INDEX = re.compile(rb"0|[1-9][0-9]{0,17}")  # of fewer digits than MAX_INDEX
-_SINGLE = frozenset({str, int, bool, float})
+_NAMES = {str: "stringValue", int: "intValue", bool: "boolValue", float: "doubleValue"}
+_ADDED = frozenset(
+    {spans.STATEMENT, spans.ORIGIN, spans.INDEX, spans.STREAM, spans.NUMBER, spans.PRIVATE, spans.DOCUMENT}
+)
 _KINDS = {"INTERNAL": 1, "SERVER": 2, "CLIENT": 3, "PRODUCER": 4, "CONSUMER": 5}
 _CODES = {"UNSET": 0, "OK": 1, "ERROR": 2}
 
@@ -216,7 +218,7 @@ def _of_log(origin: str) -> bytes:
     if type(origin) is not str:
         raise _Unusual
     return b'"}},%b,{"key":"%b","value":{"intValue":"' % (
-        as_json.attribute(spans.ORIGIN, origin).encode(), spans.INDEX.encode()
+        _attribute(spans.ORIGIN, origin), spans.INDEX.encode()
     )  # fmt: skip
 
 
@@ -226,7 +228,7 @@ def _of_stream(segment: str) -> bytes:
     if type(segment) is not str:
         raise _Unusual
     return b'"}},%b,{"key":"%b","value":{"intValue":"' % (
-        as_json.attribute(spans.STREAM, segment).encode(), spans.NUMBER.encode()
+        _attribute(spans.STREAM, segment), spans.NUMBER.encode()
     )  # fmt: skip
 
 
@@ -241,12 +243,12 @@ class _Written(dict[tuple[str, Any], bytes]):
         """
         name, value = pair
         kind = value.__class__
-        if kind is int and name not in as_json.ADDED:
+        if kind is int and name not in _ADDED:
             return b'%b{"intValue":"%d"}}' % (_head(name), value)
-        listed = kind is list and all(item.__class__ in _SINGLE for item in value)
-        if name in as_json.ADDED or not (kind in _SINGLE or listed):
+        listed = kind is list and all(item.__class__ in _NAMES for item in value)
+        if name in _ADDED or not (kind in _NAMES or listed):
             raise _Unusual
-        written = as_json.attribute(name, value).encode()
+        written = _attribute(name, value)
         if kind is str and len(value) <= _KEPT_LENGTH:
             if len(self) >= _KEPT:
                 self.clear()
@@ -258,6 +260,18 @@ class _Written(dict[tuple[str, Any], bytes]):
 def _head(name: str) -> bytes:
     """Return what stands before the value of an attribute."""
     return b'{"key":%b,"value":' % orjson.dumps(name)
+
+
+def _attribute(name: str, value: Any) -> bytes:
+    return b"%b%b}" % (_head(name), orjson.dumps(_value(value)))
+
+
+def _value(value: Any) -> dict[str, Any]:
+    """Return a value as OTLP's AnyValue."""
+    kind = value.__class__
+    if kind is list:
+        return {"arrayValue": {"values": list(map(_value, value))}}
+    return {_NAMES[kind]: str(value) if kind is int else value}
 
 
 _kept = _Written()
