@@ -145,7 +145,10 @@ REASONS: Final = (
     ),
     Reason(
         "Which script, and how its version is known",
-        ("automation.script.name", "automation.script.version", "automation.script.version.source"),
+        (
+            "automation.script.name", "automation.script.version", "automation.script.version.source",
+            "automation.workflow.version", "automation.workflow.bundle",
+        ),
         "`service.version` is the version of the service that the script runs in.",
         "The object `script` has a name and hashes, no version, and belongs to Script Activity alone. Where a version "
         "is known from has no place.",
