@@ -28,6 +28,7 @@ from auditspan_seal.log import processes
 from auditspan_seal.log.directory import open_directory
 from auditspan_seal.log.segment import Make, Ready, SegmentWriter
 from auditspan_seal.modes import Modes
+from auditspan_seal.native import NATIVE
 from auditspan_seal.recording import StatementMaker
 from auditspan_seal.synced import OWN_THREADS, Checkpoints, may_wait
 
@@ -271,6 +272,7 @@ class AuditLog:
             "lost": self.lost,
             "mode": self.modes.mode,
             "unsynced": self.unsynced,
+            "native": NATIVE is not None,
             "problem": "; ".join(self._problems.values()) or None,
         }
         self._shown = time.monotonic()
