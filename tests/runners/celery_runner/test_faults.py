@@ -13,6 +13,7 @@ from celery.app.task import Context as Request
 
 from auditspan import schema
 from auditspan.capture import faults
+from auditspan.capture.actor import Actor
 from auditspan.runners import celery as plugin
 from auditspan.runners import celery_causes as causes
 from tests.plugins.conftest import Audited
@@ -131,3 +132,12 @@ def test_what_a_header_says_is_bounded() -> None:
     for person in (["x"], ["x", "no such type"], [1, "user"], "x", {}):
         cause, _ = causes.told(Request({"id": "one", "auditspan": json.dumps(said | {"person": person})}))
         assert cause.person is None
+
+
+def test_for_whom_a_task_is_done() -> None:
+    worker = Actor("celery", schema.ActorType.SYSTEM, schema.ActorEvidence.OS_USER)
+    for said, behalf in ((["alice", "user"], "alice"), (["deploy", "system"], "deploy"), (["celery", "system"], None)):
+        header = json.dumps({"trigger": "manual", "rule": causes.CALL, "person": said})
+        cause, _ = causes.told(Request({"id": "one", "auditspan": header}))
+        actor = cause.for_whom(worker)
+        assert (actor.id, actor.behalf.id if actor.behalf else None) == ("celery", behalf)
