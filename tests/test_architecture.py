@@ -40,15 +40,19 @@ MAY_IMPORT = {
     "auditspan_seal.errors": (),
     "auditspan_seal.formats": ("auditspan_seal.errors",),
     "auditspan_seal.keys": ("auditspan_seal.errors", "auditspan_seal.formats"),
-    "auditspan_seal.log": ("auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.keys"),
+    "auditspan_seal.log": (
+        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.keys", "auditspan_seal.native",
+    ),
     "auditspan_seal.witness": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.keys", "auditspan_seal.log",
     ),
     "auditspan_seal.interrupts": (),
     "auditspan_seal.forks": (),
     "auditspan_seal.guard": ("auditspan_seal.interrupts",),
+    "auditspan_seal.native": ("auditspan_seal",),  # the module in C
     "auditspan_seal.recording": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.guard", "auditspan_seal.interrupts",
+        "auditspan_seal.native",
     ),
     "auditspan_seal.spans": ("auditspan_seal.errors", "auditspan_seal.formats"),
     "auditspan_seal.otlp": (
@@ -57,6 +61,7 @@ MAY_IMPORT = {
     ),
     "auditspan_seal.otlp.as_json": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.spans", "auditspan_seal.otlp.parcel",
+        "auditspan_seal.native",
     ),
     "auditspan_seal.delivery": ("auditspan_seal.log",),
     "auditspan_seal.ship": (

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from auditspan_seal.interrupts import let_through
 
@@ -15,8 +15,27 @@ _STRUCTURE = ("audit.record.id", "audit.schema.version", "audit.event.type", "au
 """What stays of a record whose attributes could not be looked at: identities and enumerations of our own."""
 
 
+class Usual(NamedTuple):
+    """What a guard lets pass without being asked: most values of most records.
+
+    Attributes:
+        texts: texts that are known to have no secret in them; changed in place as more become known.
+        names: the same for the names of attributes, those of a span together.
+        look: returns the same object if there is no secret in a text.
+        personal: names of attributes that enter the statement only as a commitment.
+    """
+
+    texts: set[str]
+    names: set[tuple[str, ...]]
+    look: Callable[[str], str]
+    personal: frozenset[str]
+
+
 class Guard(Protocol):
-    """Looks at everything that enters a statement."""
+    """Looks at everything that enters a statement.
+
+    One that also has a method ``usual``, without arguments, says by a :class:`Usual` what it need not be asked.
+    """
 
     def attributes(self, attributes: Mapping[str, Any] | None, where: str) -> Mapping[str, Any]:
         """Return attributes without secrets; `where`: ``span``, ``resource``, ``scope``, ``event`` or ``link``."""
@@ -41,6 +60,10 @@ class _Open:
         return ()
 
 
+def _nothing() -> None:
+    return None
+
+
 OPEN: Guard = _Open()
 
 
@@ -55,6 +78,7 @@ class Careful:
     def __init__(self, guard: Guard, report: Callable[[str], None]) -> None:
         self._guard = guard
         self._report = report
+        self._usual: Callable[[], Usual | None] = getattr(guard, "usual", _nothing)
         self._failures = 0
         self._reported = float("-inf")
 
@@ -81,6 +105,14 @@ class Careful:
         except Exception as error:
             self._failed(error)
             return names
+
+    def usual(self) -> Usual | None:
+        """Say what need not be asked; if that fails, everything is asked."""
+        try:
+            return self._usual()
+        except Exception as error:
+            self._failed(error)
+            return None
 
     def _failed(self, error: Exception) -> None:
         let_through(error)

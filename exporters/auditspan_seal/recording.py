@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 from binascii import b2a_base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from hashlib import sha256
 from types import MappingProxyType
 from typing import Any
 
@@ -28,11 +29,15 @@ from auditspan_seal.formats.batch import PRIVATE_MARK
 from auditspan_seal.formats.commitment import Private
 from auditspan_seal.guard import OPEN, Guard
 from auditspan_seal.interrupts import let_through
+from auditspan_seal.native import NATIVE
 
 _STRICT = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
 _EXACT = frozenset({str, int, bool, type(None)})
 """Types that orjson writes as :func:`statements.value` says, if it writes them; of subclasses it is not asked."""
-_UNSET, _OK, _ERROR = (b'{"code":"%b","message":""}' % code.name.encode() for code in StatusCode)
+_UNSET = b'{"code":"UNSET","message":""}'
+_CODES = tuple((code, b'{"code":"%b","message":""}' % code.name.encode()) for code in StatusCode)
+_KINDS = tuple((kind, b'"%b"' % kind.name.encode()) for kind in SpanKind)
+_LAST = b',"v":%d}' % statements.VERSION
 _KEPT = 256  # templates and names that are kept
 
 
@@ -46,12 +51,14 @@ class StatementMaker:
 
     def __init__(self, origin: str, guard: Guard = OPEN) -> None:
         self._origin = origin
+        self._written_origin = orjson.dumps(origin)
         self._guard = guard
+        self._usual: Callable[[], tuple[Any, ...] | None] = getattr(guard, "usual", _nothing)
         # The same for nearly every span of a process: looked at and converted once. What is kept under an identity
         # holds on to the object, so that the identity stays its own.
         self._resources: dict[int, tuple[Resource, dict[str, Any]]] = {}
         self._scopes: dict[int, tuple[InstrumentationScope | None, dict[str, Any]]] = {}
-        self._templates: dict[tuple[int, int, str], tuple[object, object, tuple[bytes, bytes]]] = {}
+        self._templates: dict[tuple[int, int, str], tuple[object, object, bytes]] = {}
         self._trace_state: tuple[TraceState | None, bytes] = (None, b"")
         self._names: dict[str, bytes] = {}  # names of spans in which there is no secret → how they are written
 
@@ -79,6 +86,13 @@ class StatementMaker:
             None: the span is not as usual; whether it can be recorded :meth:`line` says.
         """
         try:
+            if NATIVE is not None and type(span) is ReadableSpan and (usual := self._usual()) is not None:
+                made = NATIVE.parts(
+                    span, segment, *usual, _salts.take, sha256, self._names, self._templates, _KINDS, _CODES,
+                    self._trace_state, self._written_origin, _LAST,
+                )  # fmt: skip
+                if made is not None:
+                    return made
             return self._quick(span, segment)
         except Exception as error:
             let_through(error)
@@ -212,15 +226,16 @@ class StatementMaker:
         start, end = span.start_time, span.end_time
         if context is None or type(start) is not int or type(end) is not int:
             return None
-        attributes, private = self._quick_attributes(span.attributes)
         parent = span.parent
-        if parent is None:
-            parent_id, remote = b"", b"false"
-        else:
-            parent_id, is_remote = b"%016x" % parent.span_id, parent.is_remote
-            if is_remote is not True and is_remote is not False:
+        parent_id, remote = b"", b"false"
+        if parent is not None:
+            if parent.is_remote is not True and parent.is_remote is not False:
                 return None
-            remote = b"true" if is_remote else b"false"
+            parent_id, remote = b"%016x" % parent.span_id, b"true" if parent.is_remote else b"false"
+        # The SDK's mapping is written in Python; its own copy() is one call instead of two for each attribute.
+        given: Any = span.attributes
+        given = given.copy() if type(given) is MappingProxyType else dict(given or {})
+        attributes, private = self._quick_attributes(given)
         kind, name, status, resource = span.kind, span.name, span.status, span.resource
         scope = span.instrumentation_scope
         trace_state, written_state = self._trace_state
@@ -229,36 +244,41 @@ class StatementMaker:
             written_state = orjson.dumps(trace_state.to_header())
             self._trace_state = (trace_state, written_state)
         events, links = span._events, span._links  # only whether there are any; the properties make copies
-        code = None if status.description else status.status_code
         known = self._templates.get((id(resource), id(scope), segment))
-        before, after = known[2] if known is not None else self._template(resource, scope, segment)
-        before %= (
+        before = (
+            b'{"attributes":%b,"dropped":{"attributes":%d,"events":%d,"links":%d},"end":"%d","events":%b,"kind":%b,'
+            b'"links":%b,"name":%b,"number":'
+        ) % (
             attributes,
             span.dropped_attributes,
             span.dropped_events,
             span.dropped_links,
             end,
             orjson.dumps(self._events(span), option=_STRICT) if len(events) else b"[]",
-            b"INTERNAL" if kind is SpanKind.INTERNAL else orjson.dumps(kind.name)[1:-1],
+            b'"INTERNAL"' if kind is SpanKind.INTERNAL else orjson.dumps(kind.name),
             orjson.dumps(self._links(span), option=_STRICT) if len(links) else b"[]",
             self._names.get(name) or self._name(name),
         )
-        after %= (
+        after = (
+            b',"origin":%b,"parent_is_remote":%b,"parent_span_id":"%b",%b,"span_id":"%016x","start":"%d","status":%b,'
+            b'"trace_flags":%d,"trace_id":"%032x","trace_state":%b,"type":"span"%b'
+        ) % (
+            self._written_origin,
             remote,
             parent_id,
+            known[2] if known is not None else self._fixed(resource, scope, segment),
             context.span_id,
             start,
-            _UNSET if code is StatusCode.UNSET else _OK if code is StatusCode.OK
-            else _ERROR if code is StatusCode.ERROR else orjson.dumps(self._status(status), option=_STRICT),
+            _UNSET if status.status_code is StatusCode.UNSET and not status.description
+            else orjson.dumps(self._status(status), option=_STRICT),
             context.trace_flags,
             context.trace_id,
             written_state,
+            _LAST,
         )  # fmt: skip
         return before, after + PRIVATE_MARK + commitment.encode(private) if private else after
 
-    def _quick_attributes(self, attributes: Mapping[str, Any] | None) -> tuple[bytes, Private]:
-        # The SDK's mapping is written in Python; its own copy() is one call instead of two for each attribute.
-        given: Any = attributes.copy() if type(attributes) is MappingProxyType else dict(attributes or {})
+    def _quick_attributes(self, given: Any) -> tuple[bytes, Private]:
         found = self._guard.attributes(given, "span")
         if found is not given or type(found) is not dict:
             found = dict(found)
@@ -276,31 +296,13 @@ class StatementMaker:
                 found[name], private[name] = _committed(name, form)
         return orjson.dumps(found, option=_STRICT), private
 
-    def _template(self, resource: Resource, scope: InstrumentationScope | None, segment: str) -> tuple[bytes, bytes]:
-        """Return the statement of a span of a resource and a scope in a segment, with places for the rest.
-
-        In two halves; between them stands the running number.
-        """
-
-        def fixed(part: Any) -> bytes:
-            return statements.encode({"": part})[4:-1].replace(b"%", b"%%")
-
-        before = (
-            b'{"attributes":%b,"dropped":{"attributes":%d,"events":%d,"links":%d},"end":"%d","events":%b,'
-            b'"kind":"%b","links":%b,"name":%b,"number":'
+    def _fixed(self, resource: Resource, scope: InstrumentationScope | None, segment: str) -> bytes:
+        """Return what is the same in the statements of all spans of a resource and a scope in a segment."""
+        made = b'"resource":%b,"scope":%b,"segment":%b' % (
+            statements.encode(self._resource_of(resource)),
+            statements.encode(self._scope_of(scope)),
+            orjson.dumps(segment),
         )
-        after = (
-            b',"origin":%b,"parent_is_remote":%%b,'
-            b'"parent_span_id":"%%b","resource":%b,"scope":%b,"segment":%b,"span_id":"%%016x","start":"%%d",'
-            b'"status":%%b,"trace_flags":%%d,"trace_id":"%%032x","trace_state":%%b,"type":"span","v":%d}'
-        ) % (
-            fixed(self._origin),
-            fixed(self._resource_of(resource)),
-            fixed(self._scope_of(scope)),
-            fixed(segment),
-            statements.VERSION,
-        )
-        made = (before, after)
         _kept(self._templates, (id(resource), id(scope), segment), (resource, scope, made))
         return made
 
@@ -328,11 +330,11 @@ class _Salts:
     """Salts from the operating system, many at once: asking gives up the GIL, which another thread keeps for 5 ms."""
 
     def __init__(self) -> None:
-        self._salts: list[bytes] = []
+        self._salts: list[tuple[bytes, str]] = []
         self._process = os.getpid()
 
-    def take(self) -> bytes:
-        """Return a salt that nobody else has, in no process."""
+    def take(self) -> tuple[bytes, str]:
+        """Return a salt that nobody else has, in no process; as bytes and in base64."""
         if self._process != os.getpid():  # a child has the same ones
             self._salts, self._process = [], os.getpid()
         try:
@@ -340,17 +342,29 @@ class _Salts:
         except IndexError:
             size = commitment.SALT_SIZE
             block = os.urandom(256 * size)
-            self._salts += [block[at : at + size] for at in range(size, len(block), size)]
-            return block[:size]
+            salts = [block[at : at + size] for at in range(0, len(block), size)]
+            made = [(salt, b2a_base64(salt, newline=False).decode()) for salt in salts]
+            self._salts += made[1:]
+            return made[0]
 
 
 _salts = _Salts()
 
 
+def _sealed(name: str, form: Any) -> tuple[str, str]:
+    """Commit to a personal value; returns the digest and the salt, in base64."""
+    salt, written = _salts.take()
+    return commitment.commit(name, form, salt), written
+
+
 def _committed(name: str, form: Any) -> tuple[dict[str, str], tuple[str, Any]]:
     """Commit to a personal value; returns what stands in the statement, and what stands beside it."""
-    salt = _salts.take()
-    return {"commitment": commitment.commit(name, form, salt)}, (b2a_base64(salt, newline=False).decode(), form)
+    digest, salt = _sealed(name, form)
+    return {"commitment": digest}, (salt, form)
+
+
+def _nothing() -> None:
+    return None
 
 
 def _personal(form: Any) -> Any:

@@ -26,7 +26,7 @@ from auditspan_seal.guard import OPEN, Careful, Guard
 from auditspan_seal.interrupts import let_through
 from auditspan_seal.log import processes
 from auditspan_seal.log.directory import open_directory
-from auditspan_seal.log.segment import SegmentWriter
+from auditspan_seal.log.segment import Make, Ready, SegmentWriter
 from auditspan_seal.modes import Modes
 from auditspan_seal.recording import StatementMaker
 from auditspan_seal.synced import OWN_THREADS, Checkpoints, may_wait
@@ -112,15 +112,11 @@ class AuditLog:
 
     def _record_span(self, span: ReadableSpan) -> None:
         # Made before the writer is locked: with the lock, a thread that loses the GIL would hold up all the others.
-        maker, expected = self._maker, self._writer.segment
-        parts = maker.parts(span, expected)
-
-        def make(segment: str, number: int) -> bytes:
-            if parts is None or segment != expected:
-                return maker.line(span, segment, number)
-            return b"%b%d%b" % (parts[0], number, parts[1])
-
-        recorded = self._record(make)
+        maker, segment = self._maker, self._writer.segment
+        parts = maker.parts(span, segment)
+        recorded = self._record(
+            lambda segment, number: maker.line(span, segment, number), None if parts is None else (segment, *parts)
+        )
         if self._checkpoints is not None and recorded is not None:
             self._wait_for_checkpoint(self._checkpoints, *recorded)
 
@@ -135,7 +131,7 @@ class AuditLog:
         if isinstance(span, ReadableSpan):  # else it is one of another SDK, of which nothing is recorded either
             self._record(lambda segment, number: maker.beginning(span, attributes, segment, number))
 
-    def _record(self, make: Callable[[str, int], bytes]) -> tuple[str, int] | None:
+    def _record(self, make: Make, ready: Ready | None = None) -> tuple[str, int] | None:
         """Record; returns segment and running number, or None: lost, or put off (see :meth:`SegmentWriter.append`)."""
         if self._pid != os.getpid():
             # By something that does not call Python's fork hooks: what is recorded is safe, but no thread can be
@@ -143,7 +139,7 @@ class AuditLog:
             self._forked()
             self._closing.set()
         try:
-            recorded = self._append(make)
+            recorded = self._append(make, ready)
         except Exception as error:
             let_through(error)
             self._lose(error)
@@ -162,9 +158,9 @@ class AuditLog:
             self._wake()
         return recorded
 
-    def _append(self, make: Callable[[str, int], bytes]) -> tuple[str, int] | None:
+    def _append(self, make: Make, ready: Ready | None) -> tuple[str, int] | None:
         try:
-            return self._writer.append(make)
+            return self._writer.append(make, ready)
         except DirectoryError:
             if self.modes.when_full != modes_.BLOCK or self._full or not may_wait():
                 raise
@@ -175,7 +171,7 @@ class AuditLog:
             left = deadline - time.monotonic()
             time.sleep(max(0.0, min(left, RETRY)))
             try:
-                recorded = self._writer.append(make)
+                recorded = self._writer.append(make, ready)
                 self._report("recording", None)
                 return recorded
             except DirectoryError:

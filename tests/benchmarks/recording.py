@@ -70,6 +70,7 @@ def _burst(address: str) -> list[Row]:
             "unsigned": lambda: _run("unsigned", BURST, address),
             "agent": lambda: _run_with_agent(BURST, address),
             "none": lambda: _run("none", BURST, address),
+            "python": lambda: _run("auditspan", BURST, address, native=False),
         }
     )
     base, ours, agent = found["baseline"], found["auditspan"], found["agent"]
@@ -82,6 +83,8 @@ def _burst(address: str) -> list[Row]:
         ("… CPU of the process per span", _with_micros(ours, base, "process"), "≤ 0.75", "≤ 0.45"),
         ("… CPU of the application's thread per span", _with_micros(ours, base, "thread"), "≤ 1.25", "≤ 0.9"),
         ("… the same for a span without any processor", _with_micros(found["none"], base, "thread"), "", ""),
+        ("… all in Python, with `AUDITSPAN_NATIVE=off`: spans/s", _ratio(base, found["python"], "seconds"), "", ""),
+        ("… and CPU of the process per span", _with_micros(found["python"], base, "process"), "", ""),
         ("… with `auditspan agent`: CPU of the application", _with_micros(agent, base, "process"), "≤ 0.40", "≤ 0.22"),
         ("… CPU of application and agent", _with_micros(agent, base, "both"), "≤ 0.75", "≤ 0.45"),
         ("our own pipeline, signed to unsigned", _ratio(found["unsigned"], ours, "seconds"), "≥ 0.85", "≥ 0.95"),
@@ -148,13 +151,15 @@ def _run(
     threads: int = 1,
     queue: int | None = 1_000_000,
     folder: str | None = None,
+    native: bool = True,
 ) -> Numbers:
     with contextlib.ExitStack() as stack:
         folder = folder or stack.enter_context(tempfile.TemporaryDirectory())
         command = [sys.executable, "-m", "tests.benchmarks.workload", variant, str(spans), str(rate), str(threads)]
-        done = subprocess.run(
-            command, env=_environment(Path(folder) / "log", address, queue), cwd=ROOT, capture_output=True, text=True
+        environment = _environment(Path(folder) / "log", address, queue) | (
+            {} if native else {"AUDITSPAN_NATIVE": "off"}
         )
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout, f"{variant}: {done.stderr}"
     found: Numbers = json.loads(done.stdout)
     assert found.get("recorded", spans) == spans and not found.get("lost"), found

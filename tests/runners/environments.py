@@ -27,6 +27,20 @@ class Runner:
 
 TOOLS = ("pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "pyyaml>=6", "zstandard>=0.22")
 
+# Prefect caps neither: with newer ones its server does not start, or its scheduler dies while all else works.
+NEWEST_PREFECT = ("prefect==3.8.8", "fastapi==0.139.2", "sqlalchemy>=2.0,<2.1")
+OLDEST_PREFECT = ("prefect==3.4.0", "fastapi>=0.115,<0.116", "sqlalchemy>=2.0,<2.1", "importlib-metadata")
+# Its runner does not tell a run why it is ended, and it has no pools of processes.
+SINCE_THEN = ("--ignore=tests/runners/prefect_runner/test_server.py", "-k", "not process_pool")
+
+# Unpinned, the resolver takes a fastapi and a cadwyn with which no task of Airflow 3.0 can be started.
+_AIRFLOW_3_0 = (
+    "apache-airflow==3.0.6",
+    "fastapi[standard]==0.117.1",
+    "cadwyn==5.4.4",
+    "apache-airflow-providers-standard==1.6.0",
+)
+
 RUNNERS: tuple[Runner, ...] = (
     Runner(
         "celery",
@@ -66,4 +80,8 @@ RUNNERS: tuple[Runner, ...] = (
         ),
         ("-k", "transparency"),
     ),
+    Runner("airflow", "newest", ("apache-airflow==3.3.2",), at_least=14),
+    Runner("airflow", "oldest", _AIRFLOW_3_0, ("-k", "test_dag_test"), at_least=2),
+    Runner("prefect", "newest", NEWEST_PREFECT, at_least=44),
+    Runner("prefect", "oldest", OLDEST_PREFECT, SINCE_THEN, at_least=34),
 )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import enum
 import os
@@ -138,7 +139,8 @@ spans = st.builds(
 def known_salts() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "urandom", lambda size: bytes(range(size)))
-        patch.setattr(_Salts, "take", lambda salts: os.urandom(16))
+        salt = bytes(range(16))
+        patch.setattr(_Salts, "take", lambda salts: (salt, base64.b64encode(salt).decode()))
         yield
 
 
@@ -211,12 +213,12 @@ from auditspan_seal.recording import _Salts
 salts, found = _Salts(), []
 def work():
     for _ in range(2000):
-        found.append(salts.take())
+        found.append(salts.take()[0])
 threads = [threading.Thread(target=work) for _ in range(4)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 child = os.fork()
-more = [salts.take() for _ in range(1000)]
+more = [salts.take()[0] for _ in range(1000)]
 if child == 0:
     os.write(1, b"".join(more))
     os._exit(0)

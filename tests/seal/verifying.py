@@ -104,4 +104,4 @@ def requests(path: Path) -> list[dict[str, Any]]:
 
 
 def rewrite(path: Path, found: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(request) + "\n" for request in found))
+    path.write_text("".join(json.dumps(request, separators=(",", ":")) + "\n" for request in found))

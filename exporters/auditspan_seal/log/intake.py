@@ -8,6 +8,8 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import orjson
+
 from auditspan_seal.errors import FormatError
 from auditspan_seal.formats import entry
 from auditspan_seal.formats import statement as statements
@@ -16,6 +18,7 @@ from auditspan_seal.keys import safe
 from auditspan_seal.log import interrupted, segment
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.log.window import LARGEST_WINDOW
+from auditspan_seal.native import NATIVE
 
 OF_PROCESS = ("span", "gap")
 """Types of entries that a process may put into its segment: what happened, and that something was lost."""
@@ -135,8 +138,12 @@ class Intake:
     def _all_checked(self, name: str, number: int, lines: list[bytes]) -> list[bytes]:
         """Return the entries that lines become, see :meth:`_checked`; `number` is that of the line before them."""
         entries: list[bytes] = []
-        for begin in range(0, len(lines), _AT_ONCE):
-            some = lines[begin : begin + _AT_ONCE]
+        while lines:
+            if usual := self._usual(name, number + 1, lines):
+                entries += lines[:usual]
+                lines, number = lines[usual:], number + usual
+                continue
+            some, lines = lines[:_AT_ONCE], lines[_AT_ONCE:]
             try:
                 found = statements.decode_all([line.partition(PRIVATE_MARK)[0] for line in some])
             except FormatError:  # which one it is, and why, is said one by one
@@ -145,6 +152,16 @@ class Intake:
                 entries += [self._placed(name, number + i, some[i - 1], fields) for i, fields in enumerate(found, 1)]
             number += len(some)
         return entries
+
+    def _usual(self, name: str, number: int, lines: list[bytes]) -> int:
+        """Count the lines from the first on that may be entries as they stand, if that can be told at once."""
+        if NATIVE is None or len(self._origins) != 1 or name.startswith(segment.CONTROL):
+            return 0
+        (origin,) = self._origins
+        count, spans = NATIVE.usual(lines, orjson.dumps(name), number, orjson.dumps(origin), interrupted.MARKS)
+        if count:
+            self._runs.see_ends(spans)
+        return count
 
     def _checked(self, name: str, number: int, line: bytes) -> bytes:
         """Return the line if it may be an entry; else one that says that something there was lost."""

@@ -30,9 +30,9 @@ from auditspan_seal.log import segment
 STARTED = "workflow.execution.started"
 INTERRUPTED = "workflow.execution.interrupted"
 REASON = "its process ended before it did"
-_MARK = f'"{STARTED}"'.encode()
 _BY_ANOTHER = frozenset([INTERRUPTED, "workflow.execution.cancelled"])
-_ANOTHER_MARKS = tuple(f'"{kind}"'.encode() for kind in sorted(_BY_ANOTHER))
+MARKS = tuple(f'"{kind}"'.encode() for kind in (STARTED, *sorted(_BY_ANOTHER)))
+"""One of these is in the line of every record by which something begins, or may be said to have ended elsewhere."""
 _REMEMBERED = 1000
 
 Attempt = tuple[str, int, str]
@@ -61,7 +61,7 @@ class OpenRuns:
             fields: its statement, decoded.
             line: the line, with its private part.
         """
-        if not self._open and _MARK not in line and not any(mark in line for mark in _ANOTHER_MARKS):
+        if not self._open and not any(mark in line for mark in MARKS):
             return  # nearly always: nothing is open that could end here, and nothing begins
         ended = self._open.pop(str(fields.get("span_id")), None)
         attributes = fields.get("attributes")
@@ -86,6 +86,15 @@ class OpenRuns:
             if len(self._said) > _REMEMBERED:
                 self._said.popitem(last=False)
 
+    def see_ends(self, spans: bytes) -> None:
+        """Look at records that come into the log of which none has one of :data:`MARKS`.
+
+        Args:
+            spans: the IDs of their spans, 16 hexadecimal digits each.
+        """
+        for at in range(0, len(spans), 16) if self._open else ():
+            self._open.pop(spans[at : at + 16].decode(), None)
+
     def see_again(self, name: str, path: Path, end: int) -> None:
         """Look once more at what of a segment came into the log before this process sequenced it.
 
@@ -100,7 +109,7 @@ class OpenRuns:
                 at += len(line)
                 if at > end:
                     return
-                if any(mark in line for mark in (_MARK, *_ANOTHER_MARKS, *(span.encode() for span in self._open))):
+                if any(mark in line for mark in (*MARKS, *(span.encode() for span in self._open))):
                     try:
                         fields = statements.decode(line.rstrip(b"\n").partition(PRIVATE_MARK)[0])
                     except FormatError:

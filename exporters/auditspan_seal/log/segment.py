@@ -14,6 +14,7 @@ import secrets
 import threading
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import TypeAlias
 
 from auditspan_seal.errors import DirectoryError, OverBudget
 from auditspan_seal.log.budget import Gate
@@ -24,6 +25,12 @@ SUFFIX = ".seg"
 ROLL_SIZE = 64 * 1024 * 1024  # bytes; a full segment is closed so that its space can be freed
 CONTROL = "control-"
 """What the names of segments begin with that only the owner of the log may write."""
+
+
+Make: TypeAlias = Callable[[str, int], bytes]
+"""Makes a line, without LF, for a segment and a running number."""
+Ready: TypeAlias = tuple[str, bytes, bytes]
+"""A segment, and what stands before and after the running number in a line of it."""
 
 
 class SegmentWriter:
@@ -41,7 +48,7 @@ class SegmentWriter:
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._busy = self._close_later = False
-        self._later: list[Callable[[str, int], bytes]] = []
+        self._later: list[Make] = []
         self.failed: list[Exception] = []  # why records that were put off could not be written; to be emptied by users
         self._file: Appender | None = None
         self._process = secrets.token_hex(8)
@@ -53,7 +60,7 @@ class SegmentWriter:
         """The running number of the last record of the current segment; 0: there is none."""
         return self._file.lines if self._file is not None else 0
 
-    def append(self, make: Callable[[str, int], bytes]) -> tuple[str, int] | None:
+    def append(self, make: Make, ready: Ready | None = None) -> tuple[str, int] | None:
         """Append one statement; when this returns, it survives the death of the process.
 
         Called while this thread is appending already (by a signal handler, or something that is collected just then),
@@ -61,6 +68,7 @@ class SegmentWriter:
 
         Args:
             make: returns the statement for a segment name and a running number (1 for the first of the segment).
+            ready: the same for one segment, but for the number; not used if it is another one by now.
 
         Returns:
             the segment, and the running number of the last record that was appended by this call; None: put off.
@@ -68,11 +76,12 @@ class SegmentWriter:
         Raises:
             DirectoryError: it could not be written; nothing half-written is left.
         """
-        if self._pid != os.getpid():
+        # Who has something ready has asked that already; it is a system call.
+        if ready is None and self._pid != os.getpid():
             self.forked()  # by something that does not call Python's fork hooks
-        gate = self._gate
+        gate, file = self._gate, self._file
         # Not for every record: that would cost as much as making it.
-        if gate is not None and (self.number & 15 == 0 or gate.shut) and gate.closed:
+        if gate is not None and (file is None or file.lines & 15 == 0 or gate.shut) and gate.closed:
             raise OverBudget(
                 f"The log directory {self._folder.parent} uses more disk than AUDITSPAN_DISK_BUDGET allows.",
                 "See `auditspan status`: deliver and reconcile, so that log files can be removed, or raise the budget.",
@@ -84,7 +93,7 @@ class SegmentWriter:
             self._busy = True
             try:
                 try:
-                    self._append(make)
+                    self._append(make, ready)
                 finally:
                     while self._later:
                         self._append_late(self._later.pop(0))
@@ -99,14 +108,17 @@ class SegmentWriter:
                 if self._close_later:
                     self._close()
 
-    def _append(self, make: Callable[[str, int], bytes]) -> None:
+    def _append(self, make: Make, ready: Ready | None = None) -> None:
         file = self._file
         if file is None or file.size >= ROLL_SIZE:
             file = self._open()
         file.settle()
-        file.append(make(self.segment, file.lines + 1) + b"\n")
+        if ready is not None and ready[0] == self.segment:
+            file.append(b"%b%d%b\n" % (ready[1], file.lines + 1, ready[2]))
+        else:
+            file.append(make(self.segment, file.lines + 1) + b"\n")
 
-    def _append_late(self, make: Callable[[str, int], bytes]) -> None:
+    def _append_late(self, make: Make) -> None:
         try:
             self._append(make)
         except Exception as error:  # of another record than that of the caller

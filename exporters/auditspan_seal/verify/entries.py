@@ -42,9 +42,12 @@ class Entries:
         numbers: running number of each there; 0 if it has none.
         times: latest time that each states, nanoseconds since the epoch; 0 if none.
         odd: position in the columns → an entry that is more than a plain span.
+        compared: whether there were visible documents.
     """
 
-    __slots__ = ("_count", "_origin", "_place", "_places", "first", "leaves", "numbers", "odd", "segments", "times")
+    __slots__ = (
+        "_count", "_origin", "_place", "_places", "compared", "first", "leaves", "numbers", "odd", "segments", "times"
+    )  # fmt: skip
 
     def __init__(self, origin: str, place: str) -> None:
         self.first = 0
@@ -53,6 +56,7 @@ class Entries:
         self.numbers: list[int] = []
         self.times: list[int] = []
         self.odd: dict[int, Fact] = {}
+        self.compared = False
         self._origin, self._place = origin, place
         self._places: list[int] | None = None  # line of each in the batch, once one was left out
         self._count = 0  # lines of the batch

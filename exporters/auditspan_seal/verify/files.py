@@ -9,7 +9,6 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from auditspan_seal.errors import SourceError
 from auditspan_seal.formats.note import VerifierKey
@@ -21,9 +20,11 @@ from auditspan_seal.verify.otlp import items_of, opened
 from auditspan_seal.verify.parallel import default_jobs, in_order
 from auditspan_seal.verify.progress import SILENT, Progress
 from auditspan_seal.verify.report import Report
+from auditspan_seal.verify.runs import Row, in_runs
 from auditspan_seal.verify.sorter import Sorter, row_of
 
 PIECE = 8 * 1024 * 1024  # bytes of a file to a piece
+CHUNK = 4000  # spans that are handed on together
 _SAID = 20  # problems that are said; the rest is counted
 _UNPACKED = (".gz", ".zst")
 
@@ -40,9 +41,10 @@ class Piece:
 
 @dataclass(frozen=True)
 class Found:
-    """What is in a piece: rows of entries, checkpoints, lines that cannot be read, how many lines and spans."""
+    """What is in a piece: rows of entries, runs of them, checkpoints, lines that cannot be read, how many spans."""
 
-    rows: list[tuple[Any, ...]]
+    rows: list[Row]
+    runs: list[Row]
     checkpoints: list[CheckpointItem]
     problems: list[str]
     records: int
@@ -99,12 +101,14 @@ def sort(
     for piece, found in _read(pieces, jobs, run):
         for row in found.rows:
             sorter.add_row(row)
+        for one in found.runs:
+            sorter.add_run(one)
         for item in found.checkpoints:
             sorter.add_checkpoint(item)
         problems += len(found.problems)
         report.notes += found.problems[: max(0, _SAID - len(report.notes))]
         records += found.records
-        done += piece.end - piece.begin if found.rows or found.checkpoints else 0
+        done += piece.end - piece.begin if found.rows or found.runs or found.checkpoints else 0
         progress.at(records, done / whole)
     if problems > _SAID:
         report.notes.append(f"{problems - _SAID} more lines are not JSON")
@@ -137,7 +141,7 @@ def _pieces(path: Path) -> Iterator[Piece]:
 def _read(pieces: Sequence[Piece], jobs: int, run: str | None) -> Iterator[tuple[Piece, Found]]:
     if jobs <= 1 or len(pieces) <= 1:
         for piece in pieces:
-            for found in _chunks(piece, 4000, run):
+            for found in _chunks(piece, CHUNK, run):
                 yield piece, found
         return
 
@@ -165,7 +169,7 @@ def _cycles_left_alone() -> Iterator[None]:
 
 def _chunks(piece: Piece, size: int, run: str | None) -> Iterator[Found]:
     """Read a piece in chunks of so many spans."""
-    rows: list[tuple[Any, ...]] = []
+    rows: list[Row] = []
     checkpoints: list[CheckpointItem] = []
     problems: list[str] = []
     records = 0
@@ -186,12 +190,15 @@ def _chunks(piece: Piece, size: int, run: str | None) -> Iterator[Found]:
 
         first = piece.first or 1_000_000_000  # lines are counted from the beginning of the first piece only
         for item in items_of(lines(), name, first, file.read, problems.append, pick):
-            if isinstance(item, Fact):
+            if isinstance(item, tuple):
+                rows.append(item)
+                records += 1
+            elif isinstance(item, Fact):
                 rows.append(row_of(item))
                 records += item.kind == SPAN
             else:
                 checkpoints.append(item)
             if len(rows) >= size:
-                yield Found(rows, checkpoints, problems, records)
+                yield Found(*in_runs(rows), checkpoints, problems, records)
                 rows, checkpoints, problems, records = [], [], [], 0
-    yield Found(rows, checkpoints, problems, records)
+    yield Found(*in_runs(rows), checkpoints, problems, records)

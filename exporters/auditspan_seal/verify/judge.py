@@ -46,6 +46,7 @@ class Judge:
             return self.entries(entries.first, entries.facts())
         account = self.account
         account.records += len(entries) - len(entries.odd)
+        account.compared |= entries.compared
         account.latest = max(account.latest, latest := max(entries.times, default=0))
         if not self._in_a_row(entries):
             for at, (segment, number) in enumerate(zip(entries.segments, entries.numbers, strict=True)):

@@ -25,6 +25,9 @@ from auditspan_seal.verify.documents import checkpoint_of, entry_of, is_checkpoi
 from auditspan_seal.verify.facts import Fact, examine
 from auditspan_seal.verify.items import CheckpointItem
 from auditspan_seal.verify.source import Pick
+from auditspan_seal.verify.verbatim import NO_MARKS, Marks, row_of, shorten
+
+Found = Fact | CheckpointItem | tuple[Any, ...]
 
 _KINDS = dict(enumerate(("Unspecified", "Internal", "Server", "Client", "Producer", "Consumer")))
 _KINDS_BY_NAME = {f"SPAN_KIND_{name.upper()}": name for name in _KINDS.values()}
@@ -33,6 +36,8 @@ _STATUS = {
     "STATUS_CODE_UNSET": None, "STATUS_CODE_OK": "Ok", "STATUS_CODE_ERROR": "Error",
 }  # fmt: skip
 _OURS = (spans.STATEMENT, spans.DOCUMENT, spans.ORIGIN, spans.INDEX)
+_BUFFER = 1024 * 1024  # bytes: lines are long
+_NONE: dict[str, Any] = {}
 _TWICE = "(a name that is there twice)"
 
 
@@ -49,7 +54,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
                 yield file
         else:
             packed = path.name.endswith(".gz")
-            with cast("IO[bytes]", gzip.open(path) if packed else open(path, "rb")) as file:
+            with cast("IO[bytes]", gzip.open(path) if packed else open(path, "rb", _BUFFER)) as file:
                 yield file
     except (OSError, EOFError) as error:
         raise SourceError(
@@ -77,7 +82,7 @@ def items_of(
     rest: Callable[[], bytes],
     problem: Callable[[str], None],
     pick: Pick | None = None,
-) -> Iterator[Fact | CheckpointItem]:
+) -> Iterator[Found]:
     """Read requests, and judge the entries in them.
 
     Args:
@@ -87,9 +92,15 @@ def items_of(
         rest: reads what is left of the file; for a file that is one JSON document in several lines.
         problem: is told of lines that cannot be read.
         pick: which statements are wanted; None: all.
+
+    Yields:
+        checkpoints, and entries; those with nothing to say of them as rows (see :func:`.sorter.row_of`).
     """
     for number, line in enumerate(lines, first):
         if not line.strip():
+            continue
+        if pick is None and (found := _verbatim(line, name, number)) is not None:
+            yield from found
             continue
         try:
             request = orjson.loads(line)
@@ -102,35 +113,59 @@ def items_of(
                 problem(f"line {number} of {name} is not JSON and was left out")
                 continue
         for one in request if isinstance(request, list) else [request]:
-            yield from _items(one, name, number, pick)
+            yield from _items(one, name, number, pick, NO_MARKS)
 
 
-def _items(request: Any, name: str, line: int, pick: Pick | None) -> Iterator[Fact | CheckpointItem]:
+def _verbatim(line: bytes, name: str, number: int) -> list[Found] | None:
+    """Judge the entries in a line without reading what is written as their statements are; None: read all of it."""
+    short, marks = shorten(line)
+    if not marks.known:
+        return None
+    try:
+        request = orjson.loads(short)
+    except (orjson.JSONDecodeError, RecursionError):
+        return None
+    found = list(_items(request, name, number, None, marks))
+    return found if marks.all_taken else None
+
+
+def _items(request: Any, name: str, line: int, pick: Pick | None, marks: Marks) -> Iterator[Found]:
     position = 0
     for resource_spans in _list(request, "resourceSpans"):
-        resource: dict[str, Any] | None = None
         for scope_spans in _list(resource_spans, "scopeSpans"):
-            scope: dict[str, Any] | None = None
+            around: tuple[dict[str, Any], dict[str, Any]] | None = None
+            agreed: set[bytes] = set()
             for span in _list(scope_spans, "spans"):
                 position += 1
-                attributes = _attributes(span.get("attributes") if isinstance(span, dict) else None)
-                if attributes is None or attributes.keys().isdisjoint(_OURS):
+                pairs = span.get("attributes") if isinstance(span, dict) else None
+                known = marks.take(pairs)
+                attributes = _attributes(pairs) if known is None else _NONE
+                if attributes is None or (known is None and attributes.keys().isdisjoint(_OURS)):
                     continue  # somebody else's span
-                if resource is None:
-                    resource = {
-                        "attributes": _attributes(_get(_get(resource_spans, "resource"), "attributes")) or {},
-                        "schema_url": _get(resource_spans, "schemaUrl"),
-                    }
-                if scope is None:
-                    scope = _scope(scope_spans)
-                document = _document(span, attributes, resource, scope)
+                if around is None:
+                    around = _resource(resource_spans), _scope(scope_spans)
                 place = f"{name}:{line}#{position}"
+                if known is not None:
+                    if row := row_of(known, span, *around, agreed, place, name):
+                        yield row
+                        continue
+                    attributes = _attributes(known.pairs(span["attributes"][1:]))
+                    if attributes is None:
+                        continue
+                document = _document(span, attributes, *around)
                 if is_checkpoint(document):
                     yield checkpoint_of(document, place)
                     continue
                 item = entry_of(document, place, name)
                 if pick is None or item.statement is None or pick(item.statement):
                     yield examine(item)
+
+
+def _resource(resource_spans: Any) -> dict[str, Any]:
+    return {
+        "attributes": _attributes(_get(_get(resource_spans, "resource"), "attributes")) or {},
+        "schema_url": _get(resource_spans, "schemaUrl"),
+    }
 
 
 def _scope(scope_spans: Any) -> dict[str, Any]:

@@ -168,8 +168,13 @@ class Report:
         add_bounded(self.findings, self.omitted, finding)
 
     def order(self) -> None:
-        """Put the findings in the order of the log."""
-        self.findings.sort(key=lambda f: (f.origin or "", f.index if f.index is not None else -1, f.code.value))
+        """Put the findings in the order of the log; those of copies in that of where they were found."""
+
+        def place(finding: Finding) -> tuple[str, int, str, str]:
+            index = finding.index if finding.index is not None else -1
+            return finding.origin or "", index, finding.code.value, finding.document_id or ""
+
+        self.findings.sort(key=place)
 
     @property
     def verdict(self) -> Verdict:

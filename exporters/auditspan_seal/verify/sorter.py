@@ -19,7 +19,8 @@ from auditspan_seal.formats.merkle import HASH_SIZE
 from auditspan_seal.verify.facts import MAX_INDEX, SPAN, Extra, Fact
 from auditspan_seal.verify.items import CheckpointItem
 from auditspan_seal.verify.report import Code
-from auditspan_seal.verify.source import Feed, Pick, Stream
+from auditspan_seal.verify.runs import Row, Run, Sorted, overlapping
+from auditspan_seal.verify.source import Feed, Pick
 
 _CHUNK = 2000  # rows written at once
 _SCHEMA = """
@@ -29,11 +30,16 @@ PRAGMA cache_size = -16000;
 PRAGMA temp_store = FILE;
 CREATE TABLE entry (origin TEXT, at INTEGER, leaf BLOB, kind TEXT, segment TEXT, number INTEGER, time INTEGER,
                     span TEXT, document TEXT, container TEXT, compared INTEGER, more BLOB);
+CREATE TABLE run (origin TEXT, first INTEGER, end INTEGER, latest INTEGER, data BLOB);
 CREATE TABLE checkpoint (origin TEXT, first INTEGER, size INTEGER, note TEXT, frontier BLOB, leaves BLOB,
                          document TEXT, problem TEXT);
 """
 _ENTRY = "SELECT origin, at, leaf, kind, segment, number, time, span, document, container, compared, more FROM entry "
+_RUN = "SELECT origin, first, data FROM run "
 _CHECKPOINT = "SELECT origin, first, note, frontier, leaves, document, problem FROM checkpoint "
+_ALSO_CLAIMED = (
+    "SELECT rowid FROM run WHERE EXISTS (SELECT 1 FROM entry WHERE origin = run.origin AND at >= first AND at < end)"
+)
 _COVERS = "SELECT first FROM checkpoint WHERE origin = ? AND size > ? AND first <= ? ORDER BY first LIMIT 1"
 
 
@@ -54,6 +60,7 @@ class Sorter:
         except sqlite3.Error as error:
             raise _no_room(error) from None
         self._entries: list[tuple[Any, ...]] = []
+        self._runs: list[Row] = []
         self._checkpoints: list[tuple[Any, ...]] = []
         self._indexed = False
         self.filtered = False
@@ -71,6 +78,12 @@ class Sorter:
         """Add what :func:`row_of` returned for an entry."""
         self._entries.append(row)
         if len(self._entries) >= _CHUNK:
+            self._write()
+
+    def add_run(self, run: Row) -> None:
+        """Add what :meth:`.runs.Run.written` returned."""
+        self._runs.append(run)
+        if len(self._runs) >= _CHUNK // 20:
             self._write()
 
     def add_checkpoint(self, item: CheckpointItem) -> None:
@@ -97,17 +110,20 @@ class Sorter:
         self._write()
         if not self._indexed:
             self._run("CREATE INDEX of_entry ON entry (origin, at)")
+            self._run("CREATE INDEX of_run ON run (origin, first)")
+            self._part()
             self._run("CREATE INDEX of_checkpoint ON checkpoint (origin, first, size)")
             self._indexed = True
-        query = "SELECT DISTINCT origin FROM entry WHERE at >= 0 UNION SELECT DISTINCT origin FROM checkpoint"
+        query = (
+            "SELECT DISTINCT origin FROM entry WHERE at >= 0 UNION SELECT DISTINCT origin FROM run UNION "
+            "SELECT DISTINCT origin FROM checkpoint"
+        )
         return sorted(row[0] for row in self._run(query))
 
     def read(self, origin: str, begin: int = 0) -> tuple[Iterator[CheckpointItem], Feed]:
         """See :class:`.source.Source`."""
         first = self._covering(origin, begin) if begin else 0
-        return self._checkpoint_rows(origin, first), Stream(
-            self._range(origin, first, MAX_INDEX), lambda begin, end: self._range(origin, begin, end)
-        )
+        return self._checkpoint_rows(origin, first), self._sorted(origin, first, MAX_INDEX)
 
     def checkpoints(self, origin: str) -> Iterator[CheckpointItem]:
         """See :class:`.source.Source`."""
@@ -139,6 +155,10 @@ class Sorter:
         """See :class:`.source.Source`."""
         row = self._run("SELECT min(at) FROM entry WHERE origin = ? AND at >= 0 AND time >= ?", origin, moment)
         found = next(row, (None,))[0]
+        query = _RUN + "WHERE origin = ? AND latest >= ? ORDER BY first LIMIT 1"
+        for run in map(_read_run, self._run(query, origin, moment)):
+            index = next(run.first + at for at, time in enumerate(run.times) if time >= moment)
+            found = index if found is None else min(index, found)
         if found is None:
             found = next(self._run("SELECT max(first) FROM checkpoint WHERE origin = ?", origin), (None,))[0]
         return int(found or 0)
@@ -152,8 +172,24 @@ class Sorter:
         return found[0] if found is not None else index
 
     def _range(self, origin: str, begin: int, end: int) -> Iterator[Fact]:
+        return self._sorted(origin, begin, end).below(end)
+
+    def _sorted(self, origin: str, begin: int, end: int) -> Sorted:
         query = _ENTRY + "WHERE origin = ? AND at >= ? AND at < ? ORDER BY at, rowid"
-        return map(_fact, self._run(query, origin, begin, end))
+        facts = map(_fact, self._run(query, origin, begin, end))
+        query = _RUN + "WHERE origin = ? AND first < ? AND end > ? ORDER BY first"
+        runs = (run.cut(begin, end) for run in map(_read_run, self._run(query, origin, end, begin)))
+        return Sorted(facts, runs, lambda low, high: self._range(origin, low, high))
+
+    def _part(self) -> None:
+        """Sort the entries of runs one by one where they claim the same place as others."""
+        numbers = overlapping(self._run("SELECT rowid, origin, first, end FROM run ORDER BY origin, first, rowid"))
+        numbers.update(number for (number,) in self._run(_ALSO_CLAIMED))
+        for number in sorted(numbers):
+            for run in map(_read_run, list(self._run(_RUN + "WHERE rowid = ?", number))):
+                self._entries += map(row_of, run.facts())
+            self._run("DELETE FROM run WHERE rowid = ?", number)
+            self._write()
 
     def _checkpoint_rows(self, origin: str, first: int) -> Iterator[CheckpointItem]:
         query = _CHECKPOINT + "WHERE origin = ? AND (first >= ? OR first < 0) ORDER BY first, size, rowid"
@@ -169,6 +205,7 @@ class Sorter:
 
     def _write(self) -> None:
         entries, self._entries = self._entries, []
+        runs, self._runs = self._runs, []
         checkpoints, self._checkpoints = self._checkpoints, []
         try:
             self._database.execute("BEGIN")
@@ -178,6 +215,7 @@ class Sorter:
                 self._database.execute("ROLLBACK")
                 self._database.execute("BEGIN")
                 self._insert([tuple(map(_storable, row)) for row in entries])
+            self._database.executemany("INSERT INTO run VALUES (?,?,?,?,?)", runs)
             self._database.executemany("INSERT INTO checkpoint VALUES (?,?,?,?,?,?,?,?)", checkpoints)
             self._database.execute("COMMIT")
         except sqlite3.Error as error:
@@ -248,6 +286,10 @@ def _fact(row: tuple[Any, ...]) -> Fact:
         extra.present = tuple(present)
         extra.shown = tuple(shown)
     return Fact(leaf, origin, at, kind, segment, number, time, extra)
+
+
+def _read_run(row: Row) -> Run:
+    return Run.kept(*row)
 
 
 def _item(row: tuple[Any, ...]) -> CheckpointItem:

@@ -172,6 +172,30 @@ def _agrees(fields: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
     )  # fmt: skip
 
 
+def same_surroundings(
+    meant: Mapping[str, Any], said: Mapping[str, Any], resource: Mapping[str, Any], scope: Mapping[str, Any]
+) -> bool:
+    """Tell whether :func:`mismatches` has nothing to say of resource and scope.
+
+    Args:
+        meant: the resource in the statement of a span.
+        said: the scope there.
+        resource: what a document has of `attributes` and `schema_url`, no more.
+        scope: the same, `name` and `version`.
+    """
+    get = scope.get
+    stated = said["name"] or None, said["version"] or None, said["schema_url"] or None
+    seen = get("name") or None, get("version") or None, get("schema_url") or None
+    return (
+        stated == seen
+        and tuple(map(type, stated)) == tuple(map(type, seen))
+        and (not meant["schema_url"] or meant["schema_url"] == resource.get("schema_url"))
+        and type(meant["schema_url"]) is str
+        and not any(_attributes("", meant["attributes"], _mapping(resource.get("attributes"))))
+        and not any(_attributes("", said["attributes"], _mapping(scope.get("attributes"))))
+    )
+
+
 def _equal(expected: Mapping[str, Any], found: Any, added: frozenset[str] = frozenset()) -> bool:
     """Tell whether attributes are texts and numbers, and the same as others, which have some more."""
     if found.__class__ is not dict or len(found) != len(expected) + len(added):

@@ -15,7 +15,7 @@ import ipaddress
 import os
 import secrets
 import tempfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,12 @@ def scrub_text(text: str) -> str:
 
 
 def _load() -> None:
-    global _begun
+    global _begun, _known
     _begun = True
     from auditspan.capture import secret_detection
 
     globals().update(scrub_mapping=secret_detection.scrub_mapping, scrub_text=secret_detection.scrub_text)
+    _known = (secret_detection._clean, secret_detection._clean_names, secret_detection.scrub_text)
 
 
 def _finish() -> None:
@@ -54,6 +55,7 @@ def _finish() -> None:
 
 
 _begun = False
+_known: tuple[set[str], set[tuple[str, ...]], Callable[[str], str]] | None = None
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_finish)
 
@@ -125,6 +127,10 @@ class Guard:
     def text(self, text: str) -> str:
         """Return a text without secrets."""
         return scrub_text(text)
+
+    def usual(self) -> tuple[set[str], set[tuple[str, ...]], Callable[[str], str], frozenset[str]] | None:
+        """Return what need not be asked (``auditspan_seal.guard.Usual``); None before the first record."""
+        return None if _known is None else (*_known, policy().all_personal)
 
     def personal(self, names: Collection[str]) -> Collection[str]:
         """Return the attributes that enter the statement only as commitments."""

@@ -62,6 +62,7 @@ class Event:
         kind: span kind.
         links: causes that are not the parent.
         person: finds the person behind it later than now; None: whoever `actor` says, or who was behind the cause.
+        began: when it began, in nanoseconds since the epoch; None: now.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Event:
     kind: SpanKind = SpanKind.INTERNAL
     links: tuple[Link, ...] = ()
     person: Callable[[], Actor | None] | None = None
+    began: int | None = None
 
 
 class Record:
@@ -201,9 +203,8 @@ class Recorder:
         attributes = privacy.minimise(attributes, target_type)
         # Names often carry the target's identity.
         name = target_type if privacy.hides(schema.TARGET_ID, target_type) else event.name
-        span = self._tracer.start_span(
-            name, context=context, kind=event.kind, attributes=attributes, links=list(event.links)
-        )
+        links = list(event.links)
+        span = self._tracer.start_span(name, context, event.kind, attributes, links, start_time=event.began)
         if _begun and (opens is not None or isinstance(event.details, WorkflowFinished)):
             with faults.contained("recorder: the beginning of a run"):
                 said = _beginning(attributes)

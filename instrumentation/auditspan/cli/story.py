@@ -118,7 +118,9 @@ def outcome_of(records: list[Record]) -> str:
         return "interrupted"
     if schema.EventType.WORKFLOW_STARTED.value in kinds:
         return "running"
-    outcomes = {record.get(schema.OUTCOME) for record in records}
+    # What was tried again is told by the attempt that followed.
+    tried_again = schema.EventType.WORKFLOW_RETRIED.value
+    outcomes = {record.get(schema.OUTCOME) for record in records if record.get(schema.EVENT_TYPE) != tried_again}
     return next((name for name in ("failure", "unknown") if name in outcomes), "success")
 
 

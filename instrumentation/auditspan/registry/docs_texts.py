@@ -46,6 +46,8 @@ GROUPS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
             "automation.run.id", "automation.run.attempt", "automation.parent.run.id", "automation.parent.run.claimed",
             "automation.workflow.name", "automation.script.name", "automation.script.version",
             "automation.script.version.source",
+            "automation.workflow.version", "automation.workflow.bundle",
+            "automation.script.version.source", "automation.deployment.name", "automation.deployment.version",
         ),
     ),
     "Tags": (

@@ -115,6 +115,14 @@ TASK_TRIGGER_RULE: Final = "automation.task.trigger.rule"
 """The task's own rule, where another rule started the run."""
 TASK_SCHEDULED_TIME: Final = "automation.task.scheduled_time"
 """When it was due."""
+WORKFLOW_VERSION: Final = "automation.workflow.version"
+"""The version of the automation, as its runner numbers it."""
+WORKFLOW_BUNDLE: Final = "automation.workflow.bundle"
+"""Where the runner has the automation from: the name of the bundle, and its version where it has one."""
+DEPLOYMENT_NAME: Final = "automation.deployment.name"
+"""The deployment of the automation that was run, where the runner knows several."""
+DEPLOYMENT_VERSION: Final = "automation.deployment.version"
+"""Version of the deployment, as the runner has it: what was released, beside which script ran."""
 WEBHOOK_SOURCE: Final = "automation.webhook.source"
 """The kind of sender."""
 WEBHOOK_DELIVERY_ID: Final = "automation.webhook.delivery.id"
@@ -320,6 +328,8 @@ __all__ = [
     "DATA_SOURCE",
     "DECISION",
     "DECISION_PATH",
+    "DEPLOYMENT_NAME",
+    "DEPLOYMENT_VERSION",
     "Decision",
     "ENVIRONMENT",
     "ERROR_TYPE",
@@ -387,5 +397,7 @@ __all__ = [
     "WEBHOOK_SOURCE",
     "WIRING_FROM",
     "WIRING_TO",
+    "WORKFLOW_BUNDLE",
     "WORKFLOW_NAME",
+    "WORKFLOW_VERSION",
 ]

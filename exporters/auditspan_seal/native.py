@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two steps of every record that cost most, in C: :mod:`auditspan_seal._native`, made from ``exporters/native``.
+
+It is optional. Python's code says what is right and is there for everything; the C code does the usual case, byte for
+byte the same (a test holds the two against each other), and hands back what is not usual. Without a compiler when the
+package is built, or with ``AUDITSPAN_NATIVE=off``, all is done in Python. See docs/decisions/0026.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol, cast
+
+
+class Native(Protocol):
+    """What the module has."""
+
+    def parts(self, span: Any, segment: str, /, *rest: Any) -> tuple[bytes, bytes] | None:
+        """Return what stands before and after the running number in the line of a span; None: it is not usual."""
+
+    def spans(self, entries: list[Any], begin: int, most: int, origin: bytes, /) -> tuple[bytes, bytes, bytes, int]:
+        """Return resource, scope and spans of entries up to the first that is not usual, and where that is."""
+
+    def usual(
+        self, lines: list[bytes], segment: bytes, number: int, origin: bytes, marks: tuple[bytes, ...], /
+    ) -> tuple[int, bytes]:
+        """Count the lines from the first on that are spans in canonical form and at their place; and their span IDs."""
+
+
+def _load() -> Native | None:
+    if os.environ.get("AUDITSPAN_NATIVE", "").strip().lower() in ("off", "false", "no", "0"):
+        return None
+    try:
+        from auditspan_seal import _native  # type: ignore[attr-defined]
+    except ImportError:
+        return None
+    return cast(Native, _native)
+
+
+NATIVE: Native | None = _load()
+"""The module; None: it is not there, or not wanted."""

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs all tests as two processes at once: those with the real backend, which mostly wait, and all the others.
+
+``python -m tests.halves`` is what ``make test`` runs. Each half has temporary folders of its own, and looks at every
+record that it has left on disk (tests/test_every_record.py). What they write is shown line by line as it comes; of a
+half that failed, all of it is shown once more at the end. Red if one is red. Ctrl-C and SIGTERM end both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+ROOT = Path(__file__).parent.parent
+HALVES: dict[str, tuple[str, ...]] = {
+    "backend": ("tests/backend", "tests/test_every_record.py"),
+    "others": ("tests", "--ignore=tests/backend"),
+}
+_DURATIONS = ("--durations=15", "--durations-min=5")
+_PATIENCE = 60.0  # seconds that a half has to stop its servers when it is told to end
+
+
+class Half:
+    """One half: a pytest in a process group of its own.
+
+    Args:
+        name: of it.
+        arguments: of pytest.
+        out: where its lines go, with the name before each.
+    """
+
+    def __init__(self, name: str, arguments: Sequence[str], out: IO[str] = sys.stdout) -> None:
+        self.name = name
+        self.lines: list[str] = []
+        self._out = out
+        self._begin = self._end = time.monotonic()
+        self._process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "pytest", "-o", f"cache_dir=.pytest_cache/{name}", *_DURATIONS, *arguments],
+            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            errors="replace", start_new_session=True,
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._read, name=name, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                self.lines.append(line)
+                self._end = time.monotonic()
+                print(f"{self.name:>7} | {line}", end="", file=self._out, flush=True)
+
+    @property
+    def code(self) -> int | None:
+        """The exit code of pytest; None: it still runs."""
+        return self._process.poll()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the half and what it has started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    def interrupt(self) -> None:
+        """Tell pytest to end as Ctrl-C does: it stops its servers itself."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGINT)
+
+    def wait(self, seconds: float | None = None) -> int:
+        """Wait for its end, and for its last line.
+
+        Raises:
+            TimeoutExpired: it still runs.
+        """
+        code = self._process.wait(seconds)
+        self._reader.join(5)  # a process that it has left behind may hold the pipe
+        return code
+
+    def told(self) -> str:
+        """Say how it went, in one line."""
+        summary = next((line.strip().strip("= ") for line in reversed(self.lines) if line.strip()), "it said nothing")
+        word = "passed" if self.code == 0 else f"FAILED (exit code {self.code})"
+        return f"{self.name:>7} | {word} after {self._end - self._begin:.0f} s: {summary}"
+
+
+def run(halves: Mapping[str, Sequence[str]], out: IO[str] = sys.stdout) -> int:
+    """Run all of them at once.
+
+    Args:
+        halves: arguments of pytest, by name.
+        out: where everything is shown.
+
+    Returns:
+        the worst exit code.
+    """
+    running: list[Half] = []
+    told: list[str] = []
+    try:
+        running += [Half(name, arguments, out) for name, arguments in halves.items()]
+        for half in running:
+            half.wait()
+            told.append(half.told())
+    except KeyboardInterrupt:
+        end(running)
+        print("interrupted: both halves were ended", file=out)
+        return 130
+    failed = [half for half in running if half.code != 0]
+    for half in failed:
+        print(f"\n{'=' * 20} all that the half {half.name!r} said {'=' * 20}\n{''.join(half.lines)}", file=out)
+    print("\n" + "\n".join(told), file=out, flush=True)
+    return max((abs(half.code or 0) for half in failed), default=0)
+
+
+def end(running: Sequence[Half]) -> None:
+    """End what runs: first as Ctrl-C does, then without asking."""
+    for half in running:
+        half.interrupt()
+    deadline = time.monotonic() + _PATIENCE
+    for half in running:
+        try:
+            half.wait(max(0.1, deadline - time.monotonic()))
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            pass
+        finally:
+            half.send(signal.SIGKILL)  # and whatever of its group is left
+
+
+def main() -> int:
+    """Run both halves."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    return run(HALVES)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

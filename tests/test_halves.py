@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make test`: both halves run at once, everything is in one of them, and one that is red is not overlooked."""
+
+from __future__ import annotations
+
+import io
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from tests import halves
+from tests.halves import HALVES, ROOT, run
+
+pytestmark = pytest.mark.slow
+
+
+def write(folder: Path, name: str, body: str) -> str:
+    path = folder / f"test_{name}.py"
+    path.write_text(textwrap.dedent(body))
+    return str(path)
+
+
+def waits_for(folder: Path, own: str, other: str) -> str:
+    """A test that passes only while the other one runs."""
+    return write(
+        folder,
+        own,
+        f"""
+        import time
+        from pathlib import Path
+
+        def test_it():
+            Path({str(folder / own)!r}).touch()
+            end = time.monotonic() + 60
+            while not Path({str(folder / other)!r}).exists():
+                assert time.monotonic() < end
+                time.sleep(0.02)
+        """,
+    )
+
+
+def test_both_run_at_once(tmp_path: Path) -> None:
+    out = io.StringIO()
+    parts = {"a": ["-q", waits_for(tmp_path, "a", "b")], "b": ["-q", waits_for(tmp_path, "b", "a")]}
+    assert run(parts, out) == 0
+    assert re.search(r"^ *a \| passed after \d+ s: 1 passed", out.getvalue(), re.MULTILINE)
+    assert re.search(r"^ *b \| passed after \d+ s: 1 passed", out.getvalue(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("body", ["def test_it(): assert 0, 'the reason'", "raise SystemExit('the reason')", ""])
+@pytest.mark.parametrize("first", [True, False])
+def test_red_if_one_is_red(tmp_path: Path, body: str, first: bool) -> None:
+    out = io.StringIO()
+    good, bad = write(tmp_path, "good", "def test_it(): pass"), write(tmp_path, "bad", body)
+    parts = {"good": [good], "bad": [bad]}
+    assert run(parts if not first else dict(reversed(parts.items())), out) != 0
+    said = out.getvalue()
+    assert "bad | FAILED" in said
+    assert "good | passed" in said
+    at_the_end = said[said.index("all that the half 'bad' said") :]
+    assert "the reason" in at_the_end or not body
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_both_and_what_they_started(tmp_path: Path, how: signal.Signals) -> None:
+    body = """
+    import subprocess, time
+    from pathlib import Path
+
+    def test_it():
+        process = subprocess.Popen(["sleep", "300"])
+        Path({place!r}).write_text(str(process.pid))
+        {then}
+        time.sleep(300)
+    """
+    deaf = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+    parts = {
+        name: [write(tmp_path, name, body.format(place=str(tmp_path / name), then=then))]
+        for name, then in (("a", "pass"), ("b", deaf))
+    }
+    program = (
+        f"import sys; from tests import halves; halves.HALVES = {parts!r}; halves._PATIENCE = 3\n"
+        "sys.exit(halves.main())"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 60
+        while not all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in parts):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.2)
+        process.send_signal(how)
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+        process.communicate()
+    for name in parts:
+        pid = int((tmp_path / name).read_text())
+        deadline = time.monotonic() + 10
+        while alive(pid):
+            assert time.monotonic() < deadline, f"what the half {name} started still runs"
+            time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_what_one_half_leaves_out_the_other_has_and_both_look_at_their_records() -> None:
+    everything, *others = HALVES["others"]
+    assert everything == "tests"
+    left_out = [argument.removeprefix("--ignore=") for argument in others]
+    assert sorted([*left_out, "tests/test_every_record.py"]) == sorted(HALVES["backend"])
+    assert all((ROOT / path).exists() for path in HALVES["backend"])
+
+
+def test_make_test_runs_the_halves() -> None:
+    recipe = (ROOT / "Makefile").read_text().partition("\ntest:")[2].partition("\n\n")[0]
+    assert f"-m {halves.__name__}" in recipe
