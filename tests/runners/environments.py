@@ -76,6 +76,7 @@ RUNNERS: tuple[Runner, ...] = (
             "billiard==4.3.2",
             "redis==8.1.0",
             "pytest-subtests==0.15.0",
+            "freezegun==1.5.5",
             "setuptools>=70",
         ),
         ("-k", "transparency"),
