@@ -78,12 +78,14 @@ class _Running:
     """An attempt that is going on in this process.
 
     Attributes:
+        request: what Celery knows of it. Kept, so that no other one has its identity while this is going on.
         record: its record.
         attempt: which one it is.
         token: takes the record's context off again.
         surrounding: the exception that was being handled when it began; that is not one of the task.
     """
 
+    request: Any
     record: Record
     attempt: Attempt
     token: Any
@@ -185,13 +187,17 @@ class _Receivers:
         For a moment there are two of us, never none: other threads are at work.
         """
         prerun = self._signals.task_prerun
-        with self._lock:
+        if not self._lock.acquire(blocking=False):
+            return  # another thread sees to it, or one of the process that this one was forked from did
+        try:
             last = prerun.receivers[-1][0][0] if prerun.receivers else None
             uid = f"auditspan-task_prerun-{self._turn}"
             if last != uid:
                 self._turn += 1
                 prerun.connect(self.task_prerun, weak=False, dispatch_uid=f"auditspan-task_prerun-{self._turn}")
                 prerun.disconnect(dispatch_uid=uid)
+        finally:
+            self._lock.release()
 
     def disconnect(self) -> None:
         """Disconnect from all signals."""
@@ -215,7 +221,7 @@ class _Receivers:
             return
         record = _begin(self._recorder, task, request)
         self._running[id(request)] = _Running(
-            record, _attempt_of(request), otel_context.attach(record.context), sys.exc_info()[1]
+            request, record, _attempt_of(request), otel_context.attach(record.context), sys.exc_info()[1]
         )
 
     @_receiver

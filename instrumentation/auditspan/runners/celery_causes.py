@@ -35,6 +35,7 @@ CALL = "apply_async"
 """The rule of a task that a program sends by itself, neither in a run nor in a request: it calls the library."""
 
 _LIMIT = 256  # characters of what a message says
+_LONGEST = 8192  # characters of our header; ours is never longer
 _W3C = ("traceparent", "tracestate", "baggage")
 
 
@@ -185,10 +186,12 @@ def _carrier(request: Any) -> dict[str, str]:
 
 def _read(header: object) -> Cause | None:
     """Read our header; None: there is none, or it is not ours."""
+    if not isinstance(header, str) or len(header) > _LONGEST:
+        return None
     try:
-        said: Any = json.loads(header) if isinstance(header, str) else None
+        said: Any = json.loads(header)
         trigger = TriggerType(said["trigger"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     record = _text(said.get("record"))
     return Cause(

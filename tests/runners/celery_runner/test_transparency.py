@@ -32,7 +32,7 @@ import auditspan
 with auditspan.action("READ", target="nothing", target_type="test.nothing"):
     pass
 """
-"""Makes a record before the first test: no test may leave a thread, and one of ours begins with it."""
+"""Makes a record before the first test: the suite demands that no test leaves a thread, and ours begins with it."""
 
 FULL = ("t/unit/app", "t/unit/tasks", "t/unit/worker", "t/unit/test_canvas.py", "t/unit/test_loops.py")
 
