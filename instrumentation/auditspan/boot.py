@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from auditspan import metrics, selfcheck
 from auditspan.capture import conformance, environ, faults, instrumentor, privacy, recorder
 from auditspan.capture.sampling import AuditSampler
+from auditspan_seal import interrupts
 from auditspan_seal.errors import AuditspanError, NotActive
 from auditspan_seal.log.directory import default_path
 from auditspan_seal.processor import AuditSpanProcessor, is_audit_span
@@ -74,6 +75,7 @@ def activate(provider: trace.TracerProvider | None = None) -> AuditLog:
     provider.add_span_processor(AuditSpanProcessor(log))
     recorder.on_begin(log.begin)
     faults.on_fault(log.publish_status)
+    faults.let_through_by(interrupts.let_through)
     os.register_at_fork(after_in_child=_forget_counts)
     _join_parent_process()
     metrics.watch(log)

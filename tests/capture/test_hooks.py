@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import signal
 import sys
+import time
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 
 from auditspan.capture import faults
 from auditspan.capture.hooks import Call, Hook, Patch, apply
+from auditspan_seal import interrupts
 
 
 class Library:
@@ -174,3 +177,55 @@ def test_a_function_that_is_not_there_is_an_error() -> None:
         apply(Patch("audited_library", "Library.gone", never_yields), "test")
     with pytest.raises(ImportError):
         apply(Patch("no_such_library", "x", never_yields), "test")
+
+
+class TimeLimit(Exception):
+    """What an application's signal handler raises, as Celery's soft time limit does."""
+
+
+@contextlib.contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    def over(*_: Any) -> None:
+        raise TimeLimit
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def busy() -> None:
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        pass
+
+
+def before_it(call: Call) -> Hook:
+    busy()
+    yield
+
+
+def after_it(call: Call) -> Hook:
+    yield
+    busy()
+
+
+@pytest.mark.parametrize("hook", [before_it, after_it])
+def test_a_time_limit_that_strikes_in_a_hook_is_the_applications(hook: Any, patch: Callable[..., None]) -> None:
+    faults.let_through_by(interrupts.let_through)
+    patch(hook)
+    with pytest.raises(TimeLimit), limited(0.05):
+        Library().work(1)
+    assert sum(fault.count for fault in faults.snapshot().values()) == 1  # the record may be missing: it is said
+
+
+def test_a_time_limit_that_strikes_in_a_contained_part_is_the_applications() -> None:
+    faults.let_through_by(interrupts.let_through)
+    with pytest.raises(TimeLimit), limited(0.05), faults.contained("test: busy"):
+        busy()
+    with faults.contained("test: a fault of our own"):
+        raise TimeLimit
+    assert set(faults.snapshot()) == {"test: busy", "test: a fault of our own"}

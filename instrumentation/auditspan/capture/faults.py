@@ -13,6 +13,15 @@ from dataclasses import dataclass
 
 logger = logging.getLogger("auditspan")
 
+_CONTAINED = (
+    "auditspan: a fault in '%s' was contained; the application goes on, the record of this event may be missing. "
+    "Further faults here are only counted: see `auditspan status`."
+)
+_CUT_SHORT = (
+    "auditspan: '%s' was cut short by an exception of a signal handler of the application, which gets it; the record "
+    "of this event may be missing. Further ones here are only counted: see `auditspan status`."
+)
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -25,6 +34,7 @@ class Fault:
 _lock = threading.Lock()
 _faults: dict[str, Fault] = {}
 _listeners: list[Callable[[], None]] = []
+_let_through: Callable[[BaseException], None] | None = None
 
 
 def count(where: str, error: BaseException) -> None:
@@ -33,22 +43,38 @@ def count(where: str, error: BaseException) -> None:
     Args:
         where: the hook or part at fault, for example ``apscheduler: BaseExecutor.submit_job``.
         error: what was raised. Only its type is kept: its text may hold the application's data.
+
+    Raises:
+        BaseException: that one, if it is not ours to contain: see :func:`let_through_by`.
     """
+    passing: BaseException | None = None
+    if _let_through is not None:
+        try:
+            _let_through(error)
+        except BaseException as found:
+            passing = found
     with _lock:
         known = _faults.get(where)
         _faults[where] = Fault((known.count if known else 0) + 1, type(error).__name__)
     if known is None:
-        logger.error(
-            "auditspan: a fault in '%s' was contained; the application goes on, the record of this event may be "
-            "missing. Further faults here are only counted: see `auditspan status`.",
-            where,
-            exc_info=error,
-        )
+        logger.error(_CONTAINED if passing is None else _CUT_SHORT, where, exc_info=error if passing is None else None)
     for listener in tuple(_listeners):
         try:
             listener()
         except Exception:
             logger.exception("auditspan: a fault could not be reported")
+    if passing is not None:
+        raise passing
+
+
+def let_through_by(call: Callable[[BaseException], None]) -> None:
+    """Have `call` look at what was raised in our code; it raises on what comes out of the application's own handlers.
+
+    A time limit may strike between any two instructions, in ours as well. Contained, it would be gone, and the
+    application would go on over its limit.
+    """
+    global _let_through
+    _let_through = call
 
 
 def snapshot() -> dict[str, Fault]:
