@@ -53,8 +53,10 @@ def test_both_run_at_once(tmp_path: Path) -> None:
     assert re.search(r"^ *b \| passed after \d+ s: 1 passed", out.getvalue(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("body", ["def test_it(): assert 0, 'the reason'", "raise SystemExit('the reason')", ""])
-@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(
+    ("body", "first"),
+    [("def test_it(): assert 0, 'the reason'", True), ("raise SystemExit('the reason')", False), ("", False)],
+)
 def test_red_if_one_is_red(tmp_path: Path, body: str, first: bool) -> None:
     out = io.StringIO()
     good, bad = write(tmp_path, "good", "def test_it(): pass"), write(tmp_path, "bad", body)
