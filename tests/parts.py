@@ -3,8 +3,8 @@
 
 ``python -m tests.parts`` is what ``make test`` runs. The parts are the tests with the real backend, those of the runners
 in environments of their own, and all others. Each has temporary folders of its own, and looks at every record that it
-has left on disk (tests/test_every_record.py). What they write is shown line by line as it comes; of a part that
-failed, all of it is shown once more at the end. Red if one is red. Ctrl-C and SIGTERM end all.
+left on disk (tests/test_every_record.py). What they write is shown line by line as it comes; of a part that failed,
+all of it is shown once more at the end. Red if one is red. Ctrl-C and SIGTERM end all.
 
 ``python -m tests.parts backend others`` runs some of them.
 """
