@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs all tests in three processes at once: most of the time of two of them is waiting for servers.
 
-``python -m tests.parts`` is what ``make test`` runs. The parts are the tests with the real backend, those of the runners
+``python -m tests.parts`` is what ``make test`` runs. The parts: the tests with the real backend, those of the runners
 in environments of their own, and all others. Each has temporary folders of its own, and looks at every record that it
 left on disk (tests/test_every_record.py). What they write is shown line by line as it comes; of a part that failed,
 all of it is shown once more at the end. Red if one is red. Ctrl-C and SIGTERM end all.
