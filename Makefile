@@ -25,8 +25,8 @@ benchmark: $(STAMP)  ## measure side by side, and write docs/benchmarks.md
 demo-stack: $(STAMP)  ## the same through a real Collector and a real Elasticsearch
 	$(BIN)/auditspan demo --stack
 
-test: $(STAMP) check  ## everything: format, lint, types, all tests with the real backend, in two halves at once
-	$(BIN)/python -m tests.halves
+test: $(STAMP) check  ## everything: format, lint, types, all tests with the real backend, in three parts at once
+	$(BIN)/python -m tests.parts
 
 quick: $(STAMP) check  ## the loop while working: no processes, no backend
 	$(BIN)/python -m pytest -m "not slow and not backend"

@@ -43,6 +43,7 @@ provider.shutdown()
 print(json.dumps(time.monotonic() - begin))
 """
 STEPS = 5
+PROMPT = 4.0  # seconds that an end may take on a busy machine; one that waits for a receiver takes 5
 
 
 def environment(endpoint: str) -> dict[str, str]:
@@ -84,7 +85,7 @@ def all_there(path: Path, tasks: int, indexes: list[int]) -> None:
 def test_many_at_once_leave_their_records_to_one_of_them_or_to_the_agent(log_folder: Path) -> None:
     with receiving() as receiver:
         tasks = [start(log_folder, receiver.url) for _ in range(8)]
-        assert max(end(task) for task in tasks) < 3
+        assert max(end(task) for task in tasks) < PROMPT
         agent(log_folder, receiver.url)
         all_there(log_folder, 8, receiver.indexes)
         assert len(receiver.indexes) == len(set(receiver.indexes)), "something was sent twice for no reason"
@@ -100,7 +101,7 @@ def test_one_after_the_other_while_nobody_takes_their_records(log_folder: Path, 
         receiver.reply = FAULTS.get(fault, receiver.reply)
         times = [end(start(log_folder, endpoint)) for _ in range(4)]
         assert times[0] < 7, times  # nobody could know
-        assert max(times[1:]) < 2, times
+        assert max(times[1:]) < PROMPT, times
         assert any("delivery stands still" in item for item in status.gather(open_directory(log_folder))["attention"])
         receiver.reply = lambda request: Reply()
         end(start(log_folder, receiver.url))

@@ -289,6 +289,25 @@ def test_an_index_beyond_all_bounds(log_folder: Path) -> None:
         agree(changed)
 
 
+def test_nobody_fills_the_memory(log_folder: Path) -> None:
+    stated, line = plain_span(Log(log_folder))
+    long = "x" * 30_000
+    assert agree(line) == 1
+    kept = len(verbatim._kept), len(verbatim._arounds), verbatim._head.cache_info().currsize
+    for name, odd in (
+        ("a value", {"attributes": {"audit.a": long}}), ("a name", {"attributes": {long: "a"}}),
+        ("a number", {"attributes": {long: 1}}), ("the log", {"origin": long}),
+        ("a stream", {"segment": long}),
+        ("the resource", {"resource": {"attributes": {"a": long}, "schema_url": ""}}),
+    ):  # fmt: skip
+        written = orjson.dumps({**stated, **odd}, option=orjson.OPT_SORT_KEYS)
+        agree(as_json.encode(odd.get("origin", "a/log"), [Entry(1, written, b"")]).body)
+        assert (len(verbatim._kept), len(verbatim._arounds), verbatim._head.cache_info().currsize) == kept, name
+    for number in range(10_000):
+        verbatim._written(("audit.a", f"value {number}"))
+    assert len(verbatim._kept) <= 4096
+
+
 def plain_span(log: Log, value: Any = 5) -> tuple[dict[str, Any], bytes]:
     """What a statement says, and the request with its span."""
     stated = orjson.loads(log.span())

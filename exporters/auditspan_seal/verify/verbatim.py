@@ -31,7 +31,10 @@ from auditspan_seal.verify.visible import same_surroundings
 
 _AT_ONCE = 32  # statements that are read together: more do not stay in the processor's cache
 _KEPT = 4096  # attributes that are kept
-_KEPT_LENGTH = 200  # characters of a value that is kept
+_KEPT_AROUND = 256  # resources and scopes that are kept
+_LONGEST = 200  # characters of a name or value that is kept, so that nobody fills the memory
+_LONGEST_ORIGIN = 500
+_LONGEST_AROUND = 20_000  # bytes of resource and scope that are kept
 _LATEST = 2**63  # nanoseconds since the epoch
 _MARK = 2**60 + secrets.randbits(60)
 _CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
@@ -183,14 +186,14 @@ def _cut(done: list[bytes], part: bytes, quoted: bytes, text: bytes, fields: Any
         time = int(end)
     except (KeyError, TypeError, ValueError, AttributeError, _Unusual):
         return None
-    if time >= _LATEST:
+    if time >= _LATEST or len(around) > _LONGEST_AROUND:
         return None
     stop = index_end + len(stream)
     done[-1] = done[-1][: -len(shown) - 1]
     done.append(b'{"key":%d}%b' % (mark, part[stop:]))
     leaf = hashlib.sha256(b"\0" + text).digest()
     row = (origin, int(index), leaf, SPAN, segment, number, time)
-    if len(_arounds) >= _KEPT:
+    if len(_arounds) >= _KEPT_AROUND:
         _arounds.clear()
     return Known(row, said, _arounds.setdefault(around, around), (shown, part[:stop]))
 
@@ -215,7 +218,7 @@ class _Unusual(Exception):
 @lru_cache(256)
 def _of_log(origin: str) -> bytes:
     """Return what stands between a statement and its index."""
-    if type(origin) is not str:
+    if type(origin) is not str or len(origin) > _LONGEST_ORIGIN:
         raise _Unusual
     return b'"}},%b,{"key":"%b","value":{"intValue":"' % (
         _attribute(spans.ORIGIN, origin), spans.INDEX.encode()
@@ -225,7 +228,7 @@ def _of_log(origin: str) -> bytes:
 @lru_cache(256)
 def _of_stream(segment: str) -> bytes:
     """Return what stands between the index of a statement and its number."""
-    if type(segment) is not str:
+    if type(segment) is not str or len(segment) > _LONGEST:
         raise _Unusual
     return b'"}},%b,{"key":"%b","value":{"intValue":"' % (
         _attribute(spans.STREAM, segment), spans.NUMBER.encode()
@@ -244,26 +247,28 @@ class _Written(dict[tuple[str, Any], bytes]):
         name, value = pair
         kind = value.__class__
         if kind is int and name not in _ADDED:
-            return b'%b{"intValue":"%d"}}' % (_head(name), value)
+            return b'%b{"intValue":"%d"}}' % ((_head if len(name) <= _LONGEST else _new_head)(name), value)
         listed = kind is list and all(item.__class__ in _NAMES for item in value)
         if name in _ADDED or not (kind in _NAMES or listed):
             raise _Unusual
         written = _attribute(name, value)
-        if kind is str and len(value) <= _KEPT_LENGTH:
+        if kind is str and len(value) <= _LONGEST and len(name) <= _LONGEST:
             if len(self) >= _KEPT:
                 self.clear()
             self[pair] = written
         return written
 
 
-@lru_cache(1024)
-def _head(name: str) -> bytes:
+def _new_head(name: str) -> bytes:
     """Return what stands before the value of an attribute."""
     return b'{"key":%b,"value":' % orjson.dumps(name)
 
 
+_head = lru_cache(1024)(_new_head)
+
+
 def _attribute(name: str, value: Any) -> bytes:
-    return b"%b%b}" % (_head(name), orjson.dumps(_value(value)))
+    return b"%b%b}" % (_new_head(name), orjson.dumps(_value(value)))
 
 
 def _value(value: Any) -> dict[str, Any]:

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs all tests as two processes at once: those with the real backend, which mostly wait, and all the others.
+"""Runs all tests in three processes at once: most of the time of two of them is waiting for servers.
 
-``python -m tests.halves`` is what ``make test`` runs. Each half has temporary folders of its own, and looks at every
-record that it has left on disk (tests/test_every_record.py). What they write is shown line by line as it comes; of a
-half that failed, all of it is shown once more at the end. Red if one is red. Ctrl-C and SIGTERM end both.
+``python -m tests.parts`` is what ``make test`` runs. The parts: the tests with the real backend, those of the runners
+in environments of their own, and all others. Each has temporary folders of its own, and looks at every record that it
+left on disk (tests/test_every_record.py). What they write is shown line by line as it comes; of a part that failed,
+all of it is shown once more at the end. Red if one is red. Ctrl-C and SIGTERM end all.
+
+``python -m tests.parts backend others`` runs some of them.
 """
 
 from __future__ import annotations
@@ -20,16 +23,18 @@ from pathlib import Path
 from typing import IO
 
 ROOT = Path(__file__).parent.parent
-HALVES: dict[str, tuple[str, ...]] = {
-    "backend": ("tests/backend", "tests/test_every_record.py"),
-    "others": ("tests", "--ignore=tests/backend"),
+LAST = "tests/test_every_record.py"
+APART = {"backend": "tests/backend", "runners": "tests/runners"}
+PARTS: dict[str, tuple[str, ...]] = {
+    **{name: (folder, LAST) for name, folder in APART.items()},
+    "others": ("tests", *(f"--ignore={folder}" for folder in APART.values())),
 }
 _DURATIONS = ("--durations=15", "--durations-min=5")
-_PATIENCE = 60.0  # seconds that a half has to stop its servers when it is told to end
+_PATIENCE = 60.0  # seconds that a part has to stop its servers when it is told to end
 
 
-class Half:
-    """One half: a pytest in a process group of its own.
+class Part:
+    """One part: a pytest in a process group of its own.
 
     Args:
         name: of it.
@@ -64,7 +69,7 @@ class Half:
         return self._process.poll()
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to the half and what it has started."""
+        """Send a signal to the part and what it has started."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
 
@@ -90,52 +95,52 @@ class Half:
         return f"{self.name:>7} | {word} after {self._end - self._begin:.0f} s: {summary}"
 
 
-def run(halves: Mapping[str, Sequence[str]], out: IO[str] = sys.stdout) -> int:
+def run(parts: Mapping[str, Sequence[str]], out: IO[str] = sys.stdout) -> int:
     """Run all of them at once.
 
     Args:
-        halves: arguments of pytest, by name.
+        parts: arguments of pytest, by name.
         out: where everything is shown.
 
     Returns:
         the worst exit code.
     """
-    running: list[Half] = []
+    running: list[Part] = []
     told: list[str] = []
     try:
-        running += [Half(name, arguments, out) for name, arguments in halves.items()]
-        for half in running:
-            half.wait()
-            told.append(half.told())
+        running += [Part(name, arguments, out) for name, arguments in parts.items()]
+        for part in running:
+            part.wait()
+            told.append(part.told())
     except KeyboardInterrupt:
         end(running)
-        print("interrupted: both halves were ended", file=out)
+        print("interrupted: all parts were ended", file=out)
         return 130
-    failed = [half for half in running if half.code != 0]
-    for half in failed:
-        print(f"\n{'=' * 20} all that the half {half.name!r} said {'=' * 20}\n{''.join(half.lines)}", file=out)
+    failed = [part for part in running if part.code != 0]
+    for part in failed:
+        print(f"\n{'=' * 20} all that the part {part.name!r} said {'=' * 20}\n{''.join(part.lines)}", file=out)
     print("\n" + "\n".join(told), file=out, flush=True)
-    return max((abs(half.code or 0) for half in failed), default=0)
+    return max((abs(part.code or 0) for part in failed), default=0)
 
 
-def end(running: Sequence[Half]) -> None:
+def end(running: Sequence[Part]) -> None:
     """End what runs: first as Ctrl-C does, then without asking."""
-    for half in running:
-        half.interrupt()
+    for part in running:
+        part.interrupt()
     deadline = time.monotonic() + _PATIENCE
-    for half in running:
+    for part in running:
         try:
-            half.wait(max(0.1, deadline - time.monotonic()))
+            part.wait(max(0.1, deadline - time.monotonic()))
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
             pass
         finally:
-            half.send(signal.SIGKILL)  # and whatever of its group is left
+            part.send(signal.SIGKILL)  # and whatever of its group is left
 
 
 def main() -> int:
-    """Run both halves."""
+    """Run what the command line names, or all."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    return run(HALVES)
+    return run({name: PARTS[name] for name in sys.argv[1:] or PARTS})
 
 
 if __name__ == "__main__":

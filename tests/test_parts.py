@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make test`: both halves run at once, everything is in one of them, and one that is red is not overlooked."""
+"""`make test`: all parts run at once, everything is in one of them, and one that is red is not overlooked."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import halves
-from tests.halves import HALVES, ROOT, run
+from tests import parts as module
+from tests.parts import LAST, PARTS, ROOT, run
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +45,7 @@ def waits_for(folder: Path, own: str, other: str) -> str:
     )
 
 
-def test_both_run_at_once(tmp_path: Path) -> None:
+def test_they_run_at_once(tmp_path: Path) -> None:
     out = io.StringIO()
     parts = {"a": ["-q", waits_for(tmp_path, "a", "b")], "b": ["-q", waits_for(tmp_path, "b", "a")]}
     assert run(parts, out) == 0
@@ -53,8 +53,10 @@ def test_both_run_at_once(tmp_path: Path) -> None:
     assert re.search(r"^ *b \| passed after \d+ s: 1 passed", out.getvalue(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("body", ["def test_it(): assert 0, 'the reason'", "raise SystemExit('the reason')", ""])
-@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(
+    ("body", "first"),
+    [("def test_it(): assert 0, 'the reason'", True), ("raise SystemExit('the reason')", False), ("", False)],
+)
 def test_red_if_one_is_red(tmp_path: Path, body: str, first: bool) -> None:
     out = io.StringIO()
     good, bad = write(tmp_path, "good", "def test_it(): pass"), write(tmp_path, "bad", body)
@@ -63,12 +65,12 @@ def test_red_if_one_is_red(tmp_path: Path, body: str, first: bool) -> None:
     said = out.getvalue()
     assert "bad | FAILED" in said
     assert "good | passed" in said
-    at_the_end = said[said.index("all that the half 'bad' said") :]
+    at_the_end = said[said.index("all that the part 'bad' said") :]
     assert "the reason" in at_the_end or not body
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_ends_both_and_what_they_started(tmp_path: Path, how: signal.Signals) -> None:
+def test_ctrl_c_ends_all_and_what_they_started(tmp_path: Path, how: signal.Signals) -> None:
     body = """
     import subprocess, time
     from pathlib import Path
@@ -85,8 +87,7 @@ def test_ctrl_c_ends_both_and_what_they_started(tmp_path: Path, how: signal.Sign
         for name, then in (("a", "pass"), ("b", deaf))
     }
     program = (
-        f"import sys; from tests import halves; halves.HALVES = {parts!r}; halves._PATIENCE = 3\n"
-        "sys.exit(halves.main())"
+        f"import sys; from tests import parts; parts.PARTS = {parts!r}; parts._PATIENCE = 3\nsys.exit(parts.main())"
     )
     process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
@@ -104,7 +105,7 @@ def test_ctrl_c_ends_both_and_what_they_started(tmp_path: Path, how: signal.Sign
         pid = int((tmp_path / name).read_text())
         deadline = time.monotonic() + 10
         while alive(pid):
-            assert time.monotonic() < deadline, f"what the half {name} started still runs"
+            assert time.monotonic() < deadline, f"what the part {name} started still runs"
             time.sleep(0.05)
 
 
@@ -115,14 +116,15 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_what_one_half_leaves_out_the_other_has_and_both_look_at_their_records() -> None:
-    everything, *others = HALVES["others"]
+def test_what_one_part_leaves_out_another_has_and_all_look_at_their_records() -> None:
+    everything, *ignored = PARTS["others"]
     assert everything == "tests"
-    left_out = [argument.removeprefix("--ignore=") for argument in others]
-    assert sorted([*left_out, "tests/test_every_record.py"]) == sorted(HALVES["backend"])
-    assert all((ROOT / path).exists() for path in HALVES["backend"])
+    apart = [arguments[0] for name, arguments in PARTS.items() if name != "others"]
+    assert [argument.removeprefix("--ignore=") for argument in ignored] == apart
+    assert [arguments[1:] for name, arguments in PARTS.items() if name != "others"] == [(LAST,)] * len(apart)
+    assert all((ROOT / path).exists() for path in (*apart, LAST))
 
 
-def test_make_test_runs_the_halves() -> None:
+def test_make_test_runs_the_parts() -> None:
     recipe = (ROOT / "Makefile").read_text().partition("\ntest:")[2].partition("\n\n")[0]
-    assert f"-m {halves.__name__}" in recipe
+    assert f"-m {module.__name__}" in recipe
