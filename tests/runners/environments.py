@@ -36,6 +36,6 @@ _AIRFLOW_3_0 = (
 )
 
 RUNNERS: tuple[Runner, ...] = (
-    Runner("airflow", "newest", ("apache-airflow==3.3.2",), at_least=14),
-    Runner("airflow", "oldest", _AIRFLOW_3_0, ("-k", "test_dag_test"), at_least=2),
+    Runner("airflow", "newest", ("apache-airflow==3.3.2",), at_least=17),
+    Runner("airflow", "oldest", _AIRFLOW_3_0, ("-k", "test_dag_test or test_plugin"), at_least=5),
 )
