@@ -191,7 +191,8 @@ REASONS: Final = (
         (
             "audit.wiring.from", "audit.wiring.to", "audit.configuration.key", "audit.template.name",
             "audit.template.version", "audit.package.previous_version", "audit.package.checksum",
-            "automation.workflow.name", "automation.task.name",
+            "automation.workflow.name", "automation.task.name", "automation.workflow.version",
+            "automation.workflow.bundle",
         ),
         "There are packages, but no templates, settings, workflows, or components that are connected.",
         "`app` has a name and a version; the version before and the checksum have no place. Nor have wiring and the "
