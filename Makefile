@@ -25,7 +25,7 @@ benchmark: $(STAMP)  ## measure side by side, and write docs/benchmarks.md
 demo-stack: $(STAMP)  ## the same through a real Collector and a real Elasticsearch
 	$(BIN)/auditspan demo --stack
 
-test: $(STAMP) check  ## everything: format, lint, types, all tests with the real backend, in three parts at once
+test: $(STAMP) check  ## everything: format, lint, types, all tests with the real backend, in three parts
 	$(BIN)/python -m tests.parts
 
 quick: $(STAMP) check  ## the loop while working: no processes, no backend

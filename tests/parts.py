@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs all tests in three processes at once: most of the time of two of them is waiting for servers.
+"""Runs all tests in three parts, two of them at once: one mostly waits for the servers of the backend.
 
-``python -m tests.parts`` is what ``make test`` runs. The parts: the tests with the real backend, those of the runners
-in environments of their own, and all others. Each has temporary folders of its own, and looks at every record that it
+``python -m tests.parts`` is what ``make test`` runs. The parts: the tests with the real backend, all others, and, after
+these two, those of the runners in environments of their own (what their schedulers do is timed by themselves: on a busy
+machine they give up tasks). Each has temporary folders of its own, and looks at every record that it
 left on disk (tests/test_every_record.py). What they write is shown line by line as it comes; of a part that failed,
 all of it is shown once more at the end. Red if one is red. Ctrl-C and SIGTERM end all.
 
@@ -29,6 +30,8 @@ PARTS: dict[str, tuple[str, ...]] = {
     **{name: (folder, LAST) for name, folder in APART.items()},
     "others": ("tests", *(f"--ignore={folder}" for folder in APART.values())),
 }
+ALONE = "runners"
+INTERRUPTED = 130
 _DURATIONS = ("--durations=15", "--durations-min=5")
 _PATIENCE = 60.0  # seconds that a part has to stop its servers when it is told to end
 
@@ -115,7 +118,7 @@ def run(parts: Mapping[str, Sequence[str]], out: IO[str] = sys.stdout) -> int:
     except KeyboardInterrupt:
         end(running)
         print("interrupted: all parts were ended", file=out)
-        return 130
+        return INTERRUPTED
     failed = [part for part in running if part.code != 0]
     for part in failed:
         print(f"\n{'=' * 20} all that the part {part.name!r} said {'=' * 20}\n{''.join(part.lines)}", file=out)
@@ -140,7 +143,11 @@ def end(running: Sequence[Part]) -> None:
 def main() -> int:
     """Run what the command line names, or all."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    return run({name: PARTS[name] for name in sys.argv[1:] or PARTS})
+    wanted = sys.argv[1:] or list(PARTS)
+    at_once = {name: PARTS[name] for name in wanted if name != ALONE}
+    alone = {name: PARTS[name] for name in wanted if name == ALONE}
+    code = run(at_once) if at_once else 0
+    return code if code == INTERRUPTED or not alone else max(code, run(alone))
 
 
 if __name__ == "__main__":

@@ -145,10 +145,7 @@ REASONS: Final = (
     ),
     Reason(
         "Which script, and how its version is known",
-        (
-            "automation.script.name", "automation.script.version", "automation.script.version.source",
-            "automation.workflow.version", "automation.workflow.bundle",
-        ),
+        ("automation.script.name", "automation.script.version", "automation.script.version.source"),
         "`service.version` is the version of the service that the script runs in.",
         "The object `script` has a name and hashes, no version, and belongs to Script Activity alone. Where a version "
         "is known from has no place.",
@@ -195,7 +192,7 @@ REASONS: Final = (
             "audit.wiring.from", "audit.wiring.to", "audit.configuration.key", "audit.template.name",
             "audit.template.version", "audit.package.previous_version", "audit.package.checksum",
             "automation.workflow.name", "automation.task.name", "automation.deployment.name",
-            "automation.deployment.version",
+            "automation.deployment.version", "automation.workflow.version", "automation.workflow.bundle",
         ),
         "There are packages, but no templates, settings, workflows, or components that are connected.",
         "`app` has a name and a version; the version before and the checksum have no place. Nor have wiring and the "

@@ -98,7 +98,7 @@ class Home:
         return list(found.values())
 
 
-def make_home(folder: Path, **settings: str) -> Home:
+def make_home(folder: Path, *, database: bool = True, **settings: str) -> Home:
     folder.mkdir()
     notes = folder / "notes"
     notes.mkdir()
@@ -118,7 +118,8 @@ def make_home(folder: Path, **settings: str) -> Home:
         **settings,
     }
     home = Home(folder, env, folder / "audit")
-    home.run("airflow", "db", "migrate", audited=False)
+    if database:
+        home.run("airflow", "db", "migrate", audited=False)
     return home
 
 
