@@ -17,9 +17,9 @@ from pathlib import Path
 
 from tests.runners.prefect_runner.serving import INSTRUMENTED, audited, environment, server
 
-ROUNDS = 5
-TASKS = 300
-FLOWS = 15
+ROUNDS = 3
+TASKS = 200
+FLOWS = 10
 
 PROGRAM = f"""
 import json, time
