@@ -9,6 +9,7 @@ of what we add, and does not depend on what else the machine does) and of wall t
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from tests.runners.prefect_runner.serving import INSTRUMENTED, audited, environment, server
 
-ROUNDS = 3
+ROUNDS = int(os.environ.get("ROUNDS", "5"))
 TASKS = 200
 FLOWS = 10
 
