@@ -53,6 +53,21 @@ def test_everything_is_the_same_with_and_without_us(served: tuple[Path, str], tm
     assert lines["flow", "finished failure"] == 2  # returned, and called with what is no number
 
 
+def test_the_example(served: tuple[Path, str], tmp_path: Path) -> None:
+    _, url = served
+    program = HERE.parents[2] / "examples" / "prefect-weather" / "report.py"
+    env = {"REPORTS": str(tmp_path)}
+    plain = run([sys.executable, str(program), "2015"], environment(tmp_path, PREFECT_API_URL=url) | env, tmp_path)
+    report = (tmp_path / "2015.json").read_bytes()
+    (tmp_path / "file-server-is-down").touch()
+    with closing(Api(url)) as api:
+        watched = run([*INSTRUMENTED, str(program), "2015"], audited(tmp_path, url) | env, tmp_path)
+        assert how(api.agrees(lambda: read(tmp_path / "log"))) == {
+            ("flow", "finished success"): 2, ("task", "finished success"): 14, ("task", "retried"): 1,
+        }  # fmt: skip
+    assert (watched.stdout, (tmp_path / "2015.json").read_bytes()) == (plain.stdout, report)
+
+
 def test_prefects_own_spans_are_neither_doubled_nor_lost(served: tuple[Path, str], tmp_path: Path) -> None:
     _, url = served
     command = [*INSTRUMENTED, "-c", "import deployed; deployed.inner(); deployed.tick()"]
