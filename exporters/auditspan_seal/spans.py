@@ -56,6 +56,7 @@ def document_of(statement: bytes, private: bytes, origin: str, index: int) -> Re
     """
     fields = statements.decode(statement)
     added: dict[str, Any] = {STATEMENT: statement.decode(), ORIGIN: origin, INDEX: index}
+    salts: dict[str, Any] = {}
     try:
         if fields["type"] != "span":
             said = fields.get("attributes")
@@ -67,8 +68,8 @@ def document_of(statement: bytes, private: bytes, origin: str, index: int) -> Re
             )
         openings = openings_of(private)
         if openings:
-            added[PRIVATE] = orjson.dumps({name: salt for name, (salt, _) in openings.items()}).decode()
-        return _span_of(fields, openings, added | {STREAM: fields["segment"], NUMBER: fields["number"]})
+            salts[PRIVATE] = orjson.dumps({name: salt for name, (salt, _) in openings.items()}).decode()
+        return _span_of(fields, openings, added | {STREAM: fields["segment"], NUMBER: fields["number"]} | salts)
     except (KeyError, TypeError, ValueError, AttributeError):
         kind = fields["type"][:40]
         raise MalformedStatement(f"The statement at index {index} lacks what a {kind!r} must have.") from None

@@ -11,11 +11,14 @@ from typing import Any
 import orjson
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
+from auditspan.capture.privacy import Guard
 from auditspan_seal import spans
+from auditspan_seal.formats import commitment
 from auditspan_seal.formats import statement as statements
-from auditspan_seal.formats.batch import ENTRY, Batch, Position
+from auditspan_seal.formats.batch import ENTRY, PRIVATE_MARK, Batch, Position
 from auditspan_seal.formats.merkle import Frontier, leaf_hash
 from auditspan_seal.formats.note import Checkpoint
+from auditspan_seal.guard import OPEN
 from auditspan_seal.keys import KeyFileSigner, sign_checkpoint
 from auditspan_seal.log import reader
 from auditspan_seal.log.directory import Directory, open_directory
@@ -26,7 +29,9 @@ from tests.records import audit_attributes
 SEGMENT = "0123456789abcdef"
 
 
-def make_log(folder: Path, records: int, *, batch: int = BATCH_SIZE, segments: int = 1) -> Directory:
+def make_log(
+    folder: Path, records: int, *, batch: int = BATCH_SIZE, segments: int = 1, personal: bool = False
+) -> Directory:
     """Write a log directory.
 
     Args:
@@ -34,19 +39,20 @@ def make_log(folder: Path, records: int, *, batch: int = BATCH_SIZE, segments: i
         records: audit spans in it.
         batch: entries to a checkpoint.
         segments: process streams that they come from.
+        personal: the actor of each is only committed to, as in a record of a real process.
     """
     directory = open_directory(folder, create=True)
     signer = KeyFileSigner.load_or_create(directory.key, directory.origin)
     directory.verifier_key.write_text(f"{signer.verifier_key}\n")
     tree = Frontier()
     numbers: dict[str, int] = {}
-    entries_of = _statements(directory.origin, str(signer.verifier_key), records, segments, numbers)
+    entries_of = _statements(directory.origin, str(signer.verifier_key), records, segments, numbers, personal)
     path = directory.log / f"{0:020d}{reader.SUFFIX}"
     for entries in _batches(entries_of, batch):
         if path.exists() and path.stat().st_size >= ROLL_SIZE:
             path = directory.log / f"{tree.size:020d}{reader.SUFFIX}"
         before, first = tree.hashes, tree.size
-        leaves = tuple(map(leaf_hash, entries))
+        leaves = tuple(leaf_hash(entry.partition(PRIVATE_MARK)[0]) for entry in entries)
         for leaf in leaves:
             tree.append(leaf)
         note = str(sign_checkpoint(signer, Checkpoint(directory.origin, tree.size, tree.root())))
@@ -57,21 +63,25 @@ def make_log(folder: Path, records: int, *, batch: int = BATCH_SIZE, segments: i
     return directory
 
 
-def _statements(origin: str, key: str, records: int, segments: int, numbers: dict[str, int]) -> Iterator[bytes]:
+def _statements(
+    origin: str, key: str, records: int, segments: int, numbers: dict[str, int], personal: bool
+) -> Iterator[bytes]:
     yield statements.encode({"v": 2, "type": "genesis", "origin": origin, "key": key, "time": "1", "attributes": {}})
-    maker = StatementMaker(origin)
+    maker = StatementMaker(origin, Guard() if personal else OPEN)
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("benchmark", "1.0")
     templates = []
     for number in range(100):
         span = tracer.start_span(f"record {number}", attributes=audit_attributes(number=number))
         span.end()
         assert isinstance(span, ReadableSpan)
-        templates.append(maker.fields(span, SEGMENT, 1)[0])
+        made, private = maker.fields(span, SEGMENT, 1)
+        templates.append((made, PRIVATE_MARK + commitment.encode(private) if private else b""))
     for number in range(records):
         name = f"{int(SEGMENT, 16) + number % segments:016x}"
         numbers[name] = numbers.get(name, 0) + 1
-        fields = {**templates[number % 100], "segment": name, "number": numbers[name], "span_id": f"{number + 1:016x}"}
-        yield statements.encode(fields)
+        made, beside = templates[number % 100]
+        fields = {**made, "segment": name, "number": numbers[name], "span_id": f"{number + 1:016x}"}
+        yield statements.encode(fields) + beside
 
 
 def _batches(entries: Iterator[bytes], size: int) -> Iterator[list[bytes]]:

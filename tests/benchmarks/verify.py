@@ -17,6 +17,7 @@ from pathlib import Path
 
 import orjson
 
+from auditspan_seal.formats.batch import PRIVATE_MARK
 from auditspan_seal.log import reader
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.verify.directory import verify_directory
@@ -46,6 +47,9 @@ def page() -> list[str]:
         directory = make_log(Path(folder) / "log", RECORDS)
         file = Path(folder) / "traces.json"
         export(directory, file)
+        real = make_log(Path(folder) / "real", RECORDS, personal=True)
+        real_file = Path(folder) / "real.json"
+        export(real, real_file)
         cases: dict[str, Callable[[], object]] = {
             "parse log files": lambda: _parse_log(directory),
             "verify log directory": lambda: _passed(verify_directory(directory, jobs=1)),
@@ -53,6 +57,12 @@ def page() -> list[str]:
             "parse OTLP/JSON": lambda: _parse(file),
             "verify OTLP/JSON": lambda: _passed(verify_files([file], jobs=1)),
             "verify OTLP/JSON, 2 processes": lambda: _passed(verify_files([file], jobs=2)),
+            "parse log files, each with a personal value": lambda: _parse_log(real),
+            "verify that log directory": lambda: _passed(verify_directory(real, jobs=1)),
+            "verify that log directory, 2 processes": lambda: _passed(verify_directory(real, jobs=2)),
+            "parse OTLP/JSON, each with a personal value": lambda: _parse(real_file),
+            "verify that OTLP/JSON": lambda: _passed(verify_files([real_file], jobs=1)),
+            "verify that OTLP/JSON, 2 processes": lambda: _passed(verify_files([real_file], jobs=2)),
         }
         measured = _measure(cases)
     return [
@@ -123,7 +133,7 @@ def _parse_log(directory: Directory) -> None:
     for name in reader.files(directory.log):
         with open(directory.log / name, "rb") as file:
             for line in file:
-                orjson.loads(line[2:])
+                orjson.loads(line[2:].partition(PRIVATE_MARK)[0])
 
 
 def _parse(path: Path) -> None:

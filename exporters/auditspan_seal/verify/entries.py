@@ -8,7 +8,7 @@ cost more than reading it; so one is only made where something is to be looked i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -17,13 +17,14 @@ import orjson
 
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.batch import PRIVATE_MARK, Batch
-from auditspan_seal.verify.facts import MAX_INDEX, SPAN, Fact, examine
+from auditspan_seal.verify.facts import MAX_INDEX, SPAN, Extra, Fact, examine
 from auditspan_seal.verify.items import EntryItem, openings_of
+from auditspan_seal.verify.personal import opened
 from auditspan_seal.verify.source import Pick
 
 AT_ONCE = 32  # lines that are read together: more do not stay in the processor's cache, and cost half as much again
 _CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
-_ROW = itemgetter("type", "origin", "v", "number", "segment", "end", "attributes")
+_ROW = itemgetter("type", "origin", "v", "number", "segment", "end", "span_id", "attributes")
 _READABLE = frozenset(statements.READABLE)
 _LATEST = 2**63  # nanoseconds since the epoch
 
@@ -42,11 +43,13 @@ class Entries:
         numbers: running number of each there; 0 if it has none.
         times: latest time that each states, nanoseconds since the epoch; 0 if none.
         odd: position in the columns → an entry that is more than a plain span.
+        opened: position → names of the personal values of a plain span, which all open, and its span ID.
         compared: whether there were visible documents.
     """
 
     __slots__ = (
-        "_count", "_origin", "_place", "_places", "compared", "first", "leaves", "numbers", "odd", "segments", "times"
+        "_count", "_origin", "_place", "_places", "compared", "first", "leaves", "numbers", "odd", "opened", "segments",
+        "times",
     )  # fmt: skip
 
     def __init__(self, origin: str, place: str) -> None:
@@ -56,6 +59,7 @@ class Entries:
         self.numbers: list[int] = []
         self.times: list[int] = []
         self.odd: dict[int, Fact] = {}
+        self.opened: dict[int, tuple[tuple[str, ...], str]] = {}
         self.compared = False
         self._origin, self._place = origin, place
         self._places: list[int] | None = None  # line of each in the batch, once one was left out
@@ -113,19 +117,20 @@ class Entries:
         if not canonical:
             for at, text in enumerate(texts):
                 self._odd(text, beside.get(at, b""), None)
-        elif beside or not self._plain(texts, rows):
+        elif not self._plain(texts, rows, beside):
             for at, (text, row) in enumerate(zip(texts, rows, strict=True)):
-                if at in beside or not self._plain([text], [row]):
+                if not self._plain([text], [row], {0: beside[at]} if at in beside else {}):
                     known = row[2].__class__ is int and row[2] in _READABLE and row[0].__class__ is str
                     self._odd(text, beside.get(at, b""), fields[at] if known else None)
 
-    def _plain(self, texts: Sequence[bytes], rows: Sequence[tuple[Any, ...]]) -> bool:
-        """Add entries, if all are spans of this log with all that a span must have, without personal values.
+    def _plain(self, texts: Sequence[bytes], rows: Sequence[tuple[Any, ...]], beside: Mapping[int, bytes]) -> bool:
+        """Add entries, if all are spans of this log with all that a span must have, and whose personal values open.
 
         Returns:
             whether they are.
         """
-        kinds, origins, versions, numbers, segments, ends, attributes = zip(*rows, strict=True)
+        kinds, origins, versions, numbers, segments, ends, spans, attributes = zip(*rows, strict=True)
+        personal: dict[int, tuple[tuple[str, ...], str]] = {}
         try:
             times = list(map(int, ends))
             plain = (
@@ -140,11 +145,16 @@ class Entries:
                 and min(times) >= 0
                 and max(times) < _LATEST
                 and set(map(type, attributes)) == {dict}
-                and dict not in set(map(type, chain.from_iterable(map(dict.values, attributes))))
+                and (
+                    (not beside and dict not in set(map(type, chain.from_iterable(map(dict.values, attributes)))))
+                    or _all_open(attributes, spans, beside, personal)
+                )
             )
         except (TypeError, ValueError):
             return False
         if plain:
+            for at, found in personal.items():
+                self.opened[len(self.leaves) + at] = found
             sha256 = hashlib.sha256
             self.leaves += [sha256(b"\0" + text).digest() for text in texts]
             self.numbers += numbers
@@ -195,6 +205,9 @@ class Entries:
         if fact is None:
             number, time = self.numbers[at], self.times[at]
             fact = Fact(self.leaves[at], self._origin, self._index(at), SPAN, self.segments[at], number, time)
+            if at in self.opened:
+                names, span = self.opened[at]
+                fact.extra = Extra(present=names, span_id=span, document_id=self._place)
         return fact
 
     def facts(self) -> list[Fact]:
@@ -203,3 +216,19 @@ class Entries:
 
     def _index(self, at: int) -> int:
         return self.first + (at if self._places is None else self._places[at])
+
+
+def _all_open(
+    attributes: Sequence[Mapping[str, Any]],
+    spans: Sequence[Any],
+    beside: Mapping[int, bytes],
+    personal: dict[int, tuple[tuple[str, ...], str]],
+) -> bool:
+    """Tell whether the personal values of some spans are just those that they commit to; `personal` takes which."""
+    for at, said in enumerate(attributes):
+        names = opened(said, beside.get(at))
+        if names is None or (names and spans[at].__class__ is not str):
+            return False
+        if names:
+            personal[at] = (names, spans[at])
+    return True

@@ -52,6 +52,8 @@ class Judge:
             for at, (segment, number) in enumerate(zip(entries.segments, entries.numbers, strict=True)):
                 if number and not account.numbers.see(segment, number):
                     self._twice(entries.first + at, entries.fact(at))
+        for at in entries.opened if account.values.doubtful else ():
+            self._flaws(entries.first + at, entries.fact(at))
         for fact in entries.odd.values():
             if fact.kind == SPAN:
                 account.records += 1

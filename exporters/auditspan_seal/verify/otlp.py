@@ -94,7 +94,7 @@ def items_of(
         pick: which statements are wanted; None: all.
 
     Yields:
-        checkpoints, and entries; those with nothing to say of them as rows (see :func:`.sorter.row_of`).
+        checkpoints, and entries; those with nothing to say of them as rows (see :func:`.verbatim.row_of`).
     """
     for number, line in enumerate(lines, first):
         if not line.strip():

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
+import orjson
+
 from auditspan_seal.formats import commitment
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.verify.items import EntryItem
@@ -86,6 +88,32 @@ def _state(name: str, value: statements.Commitment, item: EntryItem) -> tuple[St
             "The personal value is not the one that the signed statement commits to: it or its salt was altered.",
         )
     return State.PRESENT, ""
+
+
+def opened(attributes: Mapping[str, Any], beside: bytes | None) -> tuple[str, ...] | None:
+    """Tell whether the personal values beside a statement are just those that it commits to; nearly all are.
+
+    Args:
+        attributes: of the statement.
+        beside: the private part of its line; None: there is none.
+
+    Returns:
+        the names of the values, which all open; None: :func:`states` has something to say.
+    """
+    names = tuple([name for name, form in attributes.items() if form.__class__ is dict])
+    if not names or beside is None or len(beside) > statements.MAX_SIZE:
+        return None if names or beside is not None else ()
+    try:
+        openings = orjson.loads(beside)
+        if openings.keys() != set(names):
+            return None
+        for name in names:
+            form, (salt, value) = attributes[name], openings[name]
+            if len(form) != 1 or not commitment.opens(form["commitment"], name, value, salt):
+                return None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return names
 
 
 def still_here(at: int) -> str:

@@ -11,6 +11,8 @@ import marshal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import orjson
+
 from auditspan_seal.formats.batch import Batch
 from auditspan_seal.formats.merkle import HASH_SIZE
 from auditspan_seal.verify.entries import Entries
@@ -28,18 +30,20 @@ class Run(Entries):
     Args:
         origin: the log.
         first: index of the first.
-        columns: leaf hashes, process streams, running numbers, times, span IDs, places.
+        columns: leaf hashes, process streams, running numbers, times, span IDs, places, names of the personal values
+            that are there and open.
         container: the file that they were found in.
     """
 
-    __slots__ = ("_container", "_documents", "_spans")
+    __slots__ = ("_container", "_documents", "_names", "_spans")
 
     def __init__(self, origin: str, first: int, columns: Sequence[list[Any]], container: str) -> None:
         super().__init__(origin, container)
         self.compared = True
         self.first = first
         self._container = container
-        self.leaves, self.segments, self.numbers, self.times, self._spans, self._documents = columns
+        self.leaves, self.segments, self.numbers, self.times, self._spans, self._documents, self._names = columns
+        self.opened = {at: (names, self._spans[at]) for at, names in enumerate(self._names) if names}
         self._add_places(len(self.leaves))
 
     @property
@@ -50,8 +54,8 @@ class Run(Entries):
     def written(self) -> Row:
         """Return it as it is kept: log, first index, the one after the last, latest time, columns."""
         leaves = b"".join(self.leaves)
-        columns = (leaves, self.segments, self.numbers, self.times, self._spans, self._documents, self._container)
-        return self._origin, self.first, self.end, max(self.times), marshal.dumps(columns)
+        rest = (self.segments, self.numbers, self.times, self._spans, self._documents, self._names)
+        return self._origin, self.first, self.end, max(self.times), marshal.dumps((leaves, *rest, self._container))
 
     @classmethod
     def kept(cls, origin: str, first: int, data: bytes) -> Run:
@@ -65,14 +69,20 @@ class Run(Entries):
         if begin <= self.first and end >= self.end:
             return self
         part = slice(max(0, begin - self.first), max(0, end - self.first))
-        columns = (self.leaves, self.segments, self.numbers, self.times, self._spans, self._documents)
+        columns = (
+            self.leaves, self.segments, self.numbers, self.times, self._spans, self._documents, self._names
+        )  # fmt: skip
         return Run(self._origin, self.first + part.start, [column[part] for column in columns], self._container)
 
     def fact(self, at: int) -> Fact:
         """Return the entry at a position of the columns."""
         fact = super().fact(at)
         fact.extra = Extra(
-            compared=True, span_id=self._spans[at], document_id=self._documents[at], container=self._container
+            present=self._names[at],
+            compared=True,
+            span_id=self._spans[at],
+            document_id=self._documents[at],
+            container=self._container,
         )
         return fact
 
@@ -93,12 +103,13 @@ def in_runs(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
 
     def close() -> None:
         if len(group) < _SHORTEST:
-            single.extend(group)
+            single.extend(map(_alone, group))
         else:
-            origins, indexes, leaves, _, segments, numbers, times, spans, places, containers, _, _ = zip(
+            origins, indexes, leaves, _, segments, numbers, times, spans, places, containers, _, names = zip(
                 *group, strict=True
             )
-            columns = list(map(list, (leaves, segments, numbers, times, spans, places)))
+            names = tuple(found or () for found in names)
+            columns = list(map(list, (leaves, segments, numbers, times, spans, places, names)))
             runs.append(Run(origins[0], indexes[0], columns, containers[0]).written())
 
     for row in rows:
@@ -106,17 +117,33 @@ def in_runs(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
         if (origin, index, container) != expected:
             close()
             group = []
-        plain = more is None and kind == SPAN and compared and leaf and number and span and place and container
+        plain = (
+            (more is None or more.__class__ is tuple)
+            and kind == SPAN
+            and compared
+            and leaf
+            and number
+            and span
+            and place
+            and container
+        )
         if not plain or index < 0:
             close()
             group = []
-            single.append(row)
+            single.append(_alone(row))
             expected = ()
         else:
             group.append(row)
             expected = (origin, index + 1, container)
     close()
     return single, runs
+
+
+def _alone(row: Row) -> Row:
+    """Return a row as it is sorted by itself: see :func:`.sorter.row_of`."""
+    if row[-1].__class__ is not tuple:
+        return row
+    return (*row[:-1], orjson.dumps([None, [], [], row[-1], None, [None, None]]))
 
 
 class Sorted:

@@ -256,7 +256,7 @@ def grouped(facts: Iterable[Fact], covering: Any) -> Iterator[tuple[CheckpointIt
 def row_of(fact: Fact) -> tuple[Any, ...]:
     """Return an entry as a row."""
     extra = fact.more
-    more = None
+    more: Any = None
     if extra.statement is not None or extra.flaws or extra.values or extra.present or extra.stated or fact.index < 0:
         shown = [part if _plain(part) else None for part in extra.shown]
         statement = extra.statement.decode("utf-8", "replace") if extra.statement is not None else None

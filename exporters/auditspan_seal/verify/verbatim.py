@@ -4,7 +4,8 @@
 Nearly all of a request is said twice: in the statement, and in attributes beside it. Where the text of the attributes
 is the very one that is written for the statement (:mod:`auditspan_seal.otlp.as_json` does, and the Collector keeps it),
 there is nothing left to compare in it, and it need not be read as JSON: it is cut out, a mark is put in its place, and
-only the rest is read. Everything else is read and compared field by field, as if there were no such text.
+only the rest is read. A personal value stands there itself, where the statement only commits to it: it is read, and
+opened with the salt behind it. Everything else is read and compared field by field, as if there were no such text.
 
 A mark changes nothing about what the rest means. The text that is cut out is one JSON value or several, and begins with
 ``{"key"`` as the mark does: where one of them is a value, the other is; and within a text, where a quotation mark ends
@@ -25,14 +26,14 @@ import orjson
 
 from auditspan_seal import spans
 from auditspan_seal.errors import FormatError
+from auditspan_seal.formats import commitment
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.verify.facts import MAX_INDEX, SPAN
 from auditspan_seal.verify.visible import same_surroundings
+from auditspan_seal.verify.written import ADDED, LONGEST, Unusual, attribute, new_head, written_of
 
 _AT_ONCE = 32  # statements that are read together: more do not stay in the processor's cache
-_KEPT = 4096  # attributes that are kept
 _KEPT_AROUND = 256  # resources and scopes that are kept
-_LONGEST = 200  # characters of a name or value that is kept, so that nobody fills the memory
 _LONGEST_ORIGIN = 500
 _LONGEST_AROUND = 20_000  # bytes of resource and scope that are kept
 _LATEST = 2**63  # nanoseconds since the epoch
@@ -41,12 +42,9 @@ _CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
 _ATTRIBUTES = b'"attributes":['
 _END = b'}"}},{'
 _STATEMENT = b'{"key":"%b","value":{"stringValue":"' % spans.STATEMENT.encode()
+_SALTS = b',{"key":"%b","value":{"stringValue":"' % spans.PRIVATE.encode()
 _NOTHING: Mapping[str, Any] = {}
 _INDEX = re.compile(rb"0|[1-9][0-9]{0,17}")  # of fewer digits than MAX_INDEX
-_NAMES = {str: "stringValue", int: "intValue", bool: "boolValue", float: "doubleValue"}
-_ADDED = frozenset(
-    {spans.STATEMENT, spans.ORIGIN, spans.INDEX, spans.STREAM, spans.NUMBER, spans.PRIVATE, spans.DOCUMENT}
-)
 _KINDS = {"INTERNAL": 1, "SERVER": 2, "CLIENT": 3, "PRODUCER": 4, "CONSUMER": 5}
 _CODES = {"UNSET": 0, "OK": 1, "ERROR": 2}
 
@@ -59,12 +57,14 @@ class Known(NamedTuple):
         said: what the statement says of what was not cut out: see :func:`_left`.
         around: resource and scope, as the statement has them.
         cut: what was cut out, in two parts.
+        present: names of the personal values in it, which all open.
     """
 
     row: tuple[Any, ...]
     said: tuple[Any, ...]
     around: bytes
     cut: tuple[bytes, bytes]
+    present: tuple[str, ...]
 
     def pairs(self, others: Sequence[Any]) -> list[Any]:
         """Return the attributes of the span as they were before anything was cut out; others are those left."""
@@ -161,7 +161,12 @@ def _cut(done: list[bytes], part: bytes, quoted: bytes, text: bytes, fields: Any
     """Put a mark in the place of a statement and of what stands before and after it, if that is just what it says."""
     try:
         origin, segment, number, end = fields["origin"], fields["segment"], fields["number"], fields["end"]
-        shown = _shown(fields["attributes"])
+        attributes, before = fields["attributes"], done[-1]
+        values: dict[str, str] = {}
+        if dict in map(type, attributes.values()):
+            shown = before[_personal(attributes, before, values) :]
+        else:
+            shown = b"%b," % written_of(attributes) if attributes else b""
         after = _of_log(origin)
         index_at = len(quoted) + len(after)
         index_end = part.find(b'"', index_at, index_at + 20)
@@ -169,7 +174,7 @@ def _cut(done: list[bytes], part: bytes, quoted: bytes, text: bytes, fields: Any
         stream = b'%b%d"}}' % (_of_stream(segment), number)
         if not (
             shown
-            and done[-1].endswith(b"%b%b," % (_ATTRIBUTES, shown))
+            and before.endswith(_ATTRIBUTES + shown)
             and part.startswith(after, len(quoted))
             and _INDEX.fullmatch(index)
             and part.startswith(stream, index_end)
@@ -182,20 +187,85 @@ def _cut(done: list[bytes], part: bytes, quoted: bytes, text: bytes, fields: Any
         ):
             return None
         said = _left(fields)
+        stop = index_end + len(stream)
+        if values:
+            stop = _opened(attributes, values, part, stop)
         around = orjson.dumps((fields["resource"], fields["scope"]))
         time = int(end)
-    except (KeyError, TypeError, ValueError, AttributeError, _Unusual):
+    except (KeyError, TypeError, ValueError, AttributeError, Unusual):
         return None
     if time >= _LATEST or len(around) > _LONGEST_AROUND:
         return None
-    stop = index_end + len(stream)
-    done[-1] = done[-1][: -len(shown) - 1]
+    done[-1] = before[: -len(shown)]
     done.append(b'{"key":%d}%b' % (mark, part[stop:]))
     leaf = hashlib.sha256(b"\0" + text).digest()
     row = (origin, int(index), leaf, SPAN, segment, number, time)
     if len(_arounds) >= _KEPT_AROUND:
         _arounds.clear()
-    return Known(row, said, _arounds.setdefault(around, around), (shown, part[:stop]))
+    return Known(row, said, _arounds.setdefault(around, around), (shown[:-1], part[:stop]), tuple(values)[::-1])
+
+
+def _personal(said: Mapping[str, Any], text: bytes, values: dict[str, str]) -> int:
+    """Go back over the attributes of a statement at the end of a text, where a comma follows them.
+
+    Args:
+        said: the attributes.
+        text: ends with them.
+        values: takes the texts that stand in the place of commitments.
+
+    Returns:
+        where they begin.
+
+    Raises:
+        Unusual: they do not stand there as they are written.
+    """
+    pairs = list(said.items())
+    at, end = len(pairs), len(text)
+    while at:
+        name, form = pairs[at - 1]
+        if form.__class__ is dict:
+            head = b'%b{"stringValue":' % new_head(name)
+            begin = text.rfind(head, 0, end)
+            value = text[begin + len(head) : end - 3]
+            if begin < 0 or name in ADDED or text[end - 3 : end] != b"}},":
+                raise Unusual
+            values[name] = found = orjson.loads(value)
+            if found.__class__ is not str or orjson.dumps(found) != value:
+                raise Unusual
+            at, end = at - 1, begin
+        else:
+            first = at - 1
+            while first and pairs[first - 1][1].__class__ is not dict:
+                first -= 1
+            written = b"%b," % written_of(dict(pairs[first:at]))
+            if not text.endswith(written, 0, end):
+                raise Unusual
+            at, end = first, end - len(written)
+    return end
+
+
+def _opened(said: Mapping[str, Any], values: Mapping[str, str], part: bytes, at: int) -> int:
+    """Open the personal values with the salts that stand at a place.
+
+    Returns:
+        where the salts end.
+
+    Raises:
+        Unusual: there are no salts as they are written, or not just those of these values, or one does not open.
+    """
+    if not part.startswith(_SALTS, at):
+        raise Unusual
+    begin = at + len(_SALTS) - 1
+    end = part.find(b'"}}', begin + 1) + 1
+    text = orjson.loads(part[begin:end])
+    salts = orjson.loads(text)
+    if orjson.dumps(text) != part[begin:end] or orjson.dumps(salts) != text.encode() or salts.keys() != values.keys():
+        raise Unusual
+    for name, value in values.items():
+        form = said[name]
+        if len(form) != 1 or not commitment.opens(form["commitment"], name, value, salts[name]):
+            raise Unusual
+    return end + 2
 
 
 def _left(fields: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -207,94 +277,28 @@ def _left(fields: Mapping[str, Any]) -> tuple[Any, ...]:
     )  # fmt: skip
     "".join(texts)  # they are texts: one equals nothing but the same
     if not (start.isdecimal() and end.isdecimal() and len(start) <= 20 and len(end) <= 20):
-        raise _Unusual
+        raise Unusual
     return (*texts, _KINDS[fields["kind"]], _CODES[status["code"]])
-
-
-class _Unusual(Exception):
-    """Something that is looked at field by field."""
 
 
 @lru_cache(256)
 def _of_log(origin: str) -> bytes:
     """Return what stands between a statement and its index."""
     if type(origin) is not str or len(origin) > _LONGEST_ORIGIN:
-        raise _Unusual
+        raise Unusual
     return b'"}},%b,{"key":"%b","value":{"intValue":"' % (
-        _attribute(spans.ORIGIN, origin), spans.INDEX.encode()
+        attribute(spans.ORIGIN, origin), spans.INDEX.encode()
     )  # fmt: skip
 
 
 @lru_cache(256)
 def _of_stream(segment: str) -> bytes:
     """Return what stands between the index of a statement and its number."""
-    if type(segment) is not str or len(segment) > _LONGEST:
-        raise _Unusual
+    if type(segment) is not str or len(segment) > LONGEST:
+        raise Unusual
     return b'"}},%b,{"key":"%b","value":{"intValue":"' % (
-        _attribute(spans.STREAM, segment), spans.NUMBER.encode()
+        attribute(spans.STREAM, segment), spans.NUMBER.encode()
     )  # fmt: skip
-
-
-class _Written(dict[tuple[str, Any], bytes]):
-    """Attributes as OTLP/JSON has them: those with a text that is not long are kept."""
-
-    def __missing__(self, pair: tuple[str, Any]) -> bytes:
-        """Write one.
-
-        Raises:
-            _Unusual: it is not a text, a number, a truth value, or a list of them.
-        """
-        name, value = pair
-        kind = value.__class__
-        if kind is int and name not in _ADDED:
-            return b'%b{"intValue":"%d"}}' % ((_head if len(name) <= _LONGEST else _new_head)(name), value)
-        listed = kind is list and all(item.__class__ in _NAMES for item in value)
-        if name in _ADDED or not (kind in _NAMES or listed):
-            raise _Unusual
-        written = _attribute(name, value)
-        if kind is str and len(value) <= _LONGEST and len(name) <= _LONGEST:
-            if len(self) >= _KEPT:
-                self.clear()
-            self[pair] = written
-        return written
-
-
-def _new_head(name: str) -> bytes:
-    """Return what stands before the value of an attribute."""
-    return b'{"key":%b,"value":' % orjson.dumps(name)
-
-
-_head = lru_cache(1024)(_new_head)
-
-
-def _attribute(name: str, value: Any) -> bytes:
-    return b"%b%b}" % (_new_head(name), orjson.dumps(_value(value)))
-
-
-def _value(value: Any) -> dict[str, Any]:
-    """Return a value as OTLP's AnyValue."""
-    kind = value.__class__
-    if kind is list:
-        return {"arrayValue": {"values": list(map(_value, value))}}
-    return {_NAMES[kind]: str(value) if kind is int else value}
-
-
-_kept = _Written()
-_written = _kept.__getitem__
-
-
-def _shown(said: Mapping[str, Any]) -> bytes:
-    """Write attributes as OTLP/JSON has them.
-
-    Raises:
-        _Unusual: see :class:`_Written`.
-    """
-    try:
-        return b",".join(map(_written, said.items()))
-    except TypeError:  # lists cannot be looked up
-        return b",".join(
-            [(_kept.__missing__ if pair[1].__class__ is list else _written)(pair) for pair in said.items()]
-        )
 
 
 _arounds: dict[bytes, bytes] = {}  # the same are kept once
@@ -316,8 +320,8 @@ def row_of(
         container: the file.
 
     Returns:
-        the entry as a row (see :func:`.sorter.row_of`), with nothing wrong in it. None: it is to be looked at field by
-        field.
+        the entry as a row (see :func:`.sorter.row_of`), with nothing wrong in it; its last column has the names of
+        personal values that are there, or None. None: it is to be looked at field by field.
     """
     get = span.get
     kind, status = get("kind"), get("status") or _NOTHING
@@ -337,7 +341,7 @@ def row_of(
         and not get("events")
         and (known.around in agreed or _surrounded(known.around, resource, scope, agreed))
     ):
-        return (*known.row, own, place, container, True, None)
+        return (*known.row, own, place, container, True, known.present or None)
     return None
 
 
