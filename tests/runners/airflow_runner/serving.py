@@ -97,7 +97,13 @@ class Home:
 
 
 def make_home(
-    folder: Path, *, dags: Path = DAGS, programs: Path = BIN, audit: Path | None = None, **settings: str
+    folder: Path,
+    *,
+    dags: Path = DAGS,
+    programs: Path = BIN,
+    audit: Path | None = None,
+    database: bool = True,
+    **settings: str,
 ) -> Home:
     """Make a folder with the database of an Airflow.
 
@@ -106,6 +112,7 @@ def make_home(
         dags: folder with the DAGs; they are copied.
         programs: where Airflow is installed, a ``bin`` folder.
         audit: log directory; None: one in the folder.
+        database: False: leave it out.
         settings: more environment variables for its processes.
     """
     folder.mkdir()
@@ -127,7 +134,8 @@ def make_home(
         **settings,
     }
     home = Home(folder, env, audit or folder / "audit")
-    home.run(str(programs / "airflow"), "db", "migrate", audited=False)
+    if database:
+        home.run(str(programs / "airflow"), "db", "migrate", audited=False)
     return home
 
 
