@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -22,7 +23,6 @@ from auditspan_seal import spans
 from auditspan_seal.keys import read_verifier_key
 from auditspan_seal.log.directory import open_directory
 from auditspan_seal.verify.directory import verify_directory
-from auditspan_seal.verify.elasticsearch import verify_elasticsearch
 from tests.backend.test_end_to_end import AUDIT, attributes, eventually
 from tests.conftest import BIN, OURS, QUIET
 from tests.environments import environment
@@ -31,7 +31,7 @@ from tests.runners.airflow_runner import serving as airflow
 from tests.runners.environments import RUNNERS, TOOLS
 from tests.runners.prefect_runner import serving as prefect
 
-pytestmark = [pytest.mark.backend, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.backend, pytest.mark.slow, pytest.mark.timeout(1800)]  # environments may be built first
 
 PROGRAMS = Path(__file__).parent / "story"
 WEBHOOK = (
@@ -40,7 +40,8 @@ WEBHOOK = (
     "httpx>=0.27",
     "opentelemetry-instrumentation-httpx>=0.60b0,<1",  # hands trace context and baggage to whom it asks
 )
-CLAIMED = "automation.parent.run.claimed"
+TOLD = ("fulfil", "fulfil.send", "shop.bill", "invoice", "write")
+"""A DAG run, its task, a job, a flow, its task: each is caused by the one before, the first by a delivery."""
 
 
 def newest(name: str) -> Path:
@@ -154,10 +155,9 @@ def play(folder: Path, endpoint: str) -> str:
 
 
 def test_one_story_over_four_environments(stack: Any, elasticsearch: Elasticsearch, tmp_path: Path) -> None:
-    run = play(tmp_path, stack.otlp_http_endpoint)
+    airflow_run = f"airflow/fulfil/{play(tmp_path, stack.otlp_http_endpoint)}"
     directory = open_directory(tmp_path / "audit")
-    key = read_verifier_key(directory.verifier_key)
-    records = verify_directory(directory, key).records
+    records = verify_directory(directory, read_verifier_key(directory.verifier_key)).records
 
     def found(query: dict[str, Any]) -> list[dict[str, Any]]:
         elasticsearch.indices.refresh(index=AUDIT, ignore_unavailable=True)
@@ -165,16 +165,46 @@ def test_one_story_over_four_environments(stack: Any, elasticsearch: Elasticsear
         hits = elasticsearch.search(index=AUDIT, query=query, sort=order, size=500, ignore_unavailable=True)
         return list(hits["hits"]["hits"])
 
-    own = {"term": {f"attributes.{spans.ORIGIN}": directory.origin}}
-    eventually(lambda: len(found(own)) == records, "every record is in Elasticsearch")
-    (trace,) = {hit["_source"]["trace_id"] for hit in found(own)}
+    of_this_log = {"term": {f"attributes.{spans.ORIGIN}": directory.origin}}
+    eventually(lambda: len(found(of_this_log)) == records, "every record is in Elasticsearch")
+    (trace,) = {hit["_source"]["trace_id"] for hit in found(of_this_log)}
 
-    # The one query.
-    story = found({"term": {"trace_id": trace}})
-    for hit in story:
-        print(
-            {
-                k: attributes(hit).get(k)
-                for k in (schema.EVENT_TYPE, schema.RUN_ID, schema.PARENT_RUN_ID, schema.TARGET_ID)
-            }
-        )
+    # The one query: all that there is, of one origin, in order.
+    story = [attributes(hit) for hit in found({"term": {"trace_id": trace}})]
+    assert {record[spans.ORIGIN] for record in story} == {directory.origin}
+    assert [(record[schema.EVENT_TYPE], record[schema.TARGET_ID]) for record in story] == [
+        ("workflow.execution.started", "/hooks/orders"),
+        ("webhook.delivery", "/hooks/orders"),
+        *((f"workflow.execution.{what}", one) for one in TOLD for what in ("started", "finished")),
+    ]
+    assert len(story) == records
+
+    # Who caused whom: the runs, and record by record.
+    delivery, dag_run, task, job, flow, step = ended = [
+        record for record in story if record[schema.EVENT_TYPE] != "workflow.execution.started"
+    ]
+    assert dag_run[schema.RUN_ID] == task[schema.RUN_ID] == airflow_run
+    assert flow[schema.RUN_ID] == step[schema.RUN_ID]
+    assert len({record[schema.RUN_ID] for record in story}) == 4
+    assert schema.PARENT_RUN_ID not in delivery
+    assert dag_run[schema.PARENT_RUN_ID] == task[schema.PARENT_RUN_ID] == delivery[schema.RUN_ID]
+    assert job[schema.PARENT_RUN_ID] == airflow_run
+    assert flow[schema.PARENT_RUN_ID] == step[schema.PARENT_RUN_ID] == job[schema.RUN_ID]
+    assert schema.PARENT_RECORD_ID not in delivery
+    for before, after in itertools.pairwise(ended):
+        assert after[schema.PARENT_RECORD_ID] == before[schema.RECORD_ID], after
+    assert dag_run[schema.PARENT_RUN_CLAIMED] is True  # it came with a request, from whoever asked
+
+    assert [record[schema.TRIGGER_TYPE] for record in ended] == ["webhook", "api", "api", *["parent_run"] * 3]
+    assert {record[schema.OUTCOME] for record in story} == {"success"}
+    assert all(record[schema.SCRIPT_VERSION] != schema.UNKNOWN for record in story)
+    # Webhook, scheduler, task, worker's child, and the flow with its step.
+    streams = [record[spans.STREAM] for record in ended]
+    assert streams[-1] == streams[-2]
+    assert len(set(streams)) == 5
+
+    key = ["--key", str(directory.verifier_key)]
+    for place in ([str(directory.path)], ["--elasticsearch", stack.elasticsearch_url, "--origin", directory.origin]):
+        done = subprocess.run([str(BIN / "auditspan"), "verify", *place, *key], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"PASSED  {records} audit records" in done.stdout
