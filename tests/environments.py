@@ -10,11 +10,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from auditspan.devstack.system import exclusively
+
 ROOT = Path(__file__).parent.parent
 
 
 def environment(name: str, *requirements: str) -> Path:
     """Return the ``bin`` folder of a virtual environment with auditspan (editable) and some requirements.
+
+    Of several processes that want the same one at the same time, one builds it and the others wait.
 
     Args:
         name: for the folder.
@@ -25,8 +29,16 @@ def environment(name: str, *requirements: str) -> Path:
     """
     wanted = "\n".join([sys.version, (ROOT / "pyproject.toml").read_text(), *requirements])
     folder = ROOT / ".cache" / "environments" / f"{name}-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
-    if (folder / ".complete").exists():
-        return folder / "bin"
+    if not (folder / ".complete").exists():
+        lock = folder.parent / f".{name}"
+        lock.mkdir(parents=True, exist_ok=True)
+        with exclusively(lock):
+            if not (folder / ".complete").exists():
+                _build(folder, name, requirements)
+    return folder / "bin"
+
+
+def _build(folder: Path, name: str, requirements: tuple[str, ...]) -> None:
     for old in folder.parent.glob(f"{name}-*"):
         shutil.rmtree(old)
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
@@ -39,4 +51,3 @@ def environment(name: str, *requirements: str) -> Path:
     )
     assert done.returncode == 0, f"the environment {name} does not resolve:\n{done.stderr}"
     (folder / ".complete").touch()
-    return folder / "bin"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -56,6 +57,20 @@ def test_what_is_inside_a_run_joins_it(recorder: tuple[Recorder, Audited]) -> No
     assert seen.spans[0].parent is not None
     assert seen.spans[0].context.trace_id == seen.spans[1].context.trace_id
     assert runs.current() is None, "the context was left"
+
+
+def test_a_plugin_may_choose_the_id_of_its_record_and_what_is_inside_of_it_names_that(
+    recorder: tuple[Recorder, Audited],
+) -> None:
+    make, seen = recorder
+    chosen = "6f2a1f0e-5a4f-4e0b-9c0f-0d5f6c0a7a11"
+    mine = replace(event("EXECUTE"), attributes={schema.RECORD_ID: chosen})
+    with make.record(mine, opens=RUN) as outer, make.record(event()):
+        handed = environ.extract(environ.carrier())
+    inner_record, outer_record = seen.records
+    assert outer.id == outer_record[schema.RECORD_ID] == chosen
+    assert inner_record[schema.PARENT_RECORD_ID] == chosen
+    assert runs.ancestor(handed) == inner_record[schema.RECORD_ID]
 
 
 def test_an_exception_is_a_failure_without_its_words(recorder: tuple[Recorder, Audited]) -> None:

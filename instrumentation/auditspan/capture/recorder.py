@@ -169,12 +169,11 @@ class Recorder:
         context = environ.parent_context(context)
         parent = runs.current(context)
         run = runs.child_of(parent, opens) if opens is not None else (parent or _orphan_run(event))
-        record_id = _new_id()
         script = event.script or run.script
         target_type = event.target.type
         actor = _with_person_behind(event, context)
         attributes: dict[str, Value] = {
-            schema.RECORD_ID: record_id,
+            schema.RECORD_ID: _new_id(),
             schema.RECORD_SCHEMA_VERSION: schema.SCHEMA_VERSION,
             **actor.attributes(),
             schema.TARGET_ID: event.target.id or schema.UNKNOWN,
@@ -210,6 +209,7 @@ class Recorder:
                 said = _beginning(attributes)
                 for call in _begun:
                     call(span, said)
+        record_id = attributes[schema.RECORD_ID]  # a plugin may have chosen it, so that other processes know it, too
         inside = runs.with_ancestor(record_id, trace.set_span_in_context(span, runs.enter(run, context)))
         person = actor if actor.type is schema.ActorType.USER else actor.behalf
         if event.person is not None or person is not None:

@@ -19,7 +19,7 @@ from auditspan.capture.run import Run
 from auditspan.capture.version import ScriptVersion
 from auditspan.cli.story import Record
 from auditspan.schema import TriggerType
-from tests.runners.airflow_runner.conftest import WARMING, Standalone, until
+from tests.runners.airflow_runner.serving import WARMING, Standalone, until
 
 DAG_RUN, TASK = "airflow.dag_run", "airflow.task"
 WEBHOOK_TRACE = 0x0AF7651916CD43DD8448EB211C80319C

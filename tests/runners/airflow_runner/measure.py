@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.runners.airflow_runner.conftest import Standalone, running
+from tests.runners.airflow_runner.serving import Standalone, running
 
 ROUNDS = 3
 

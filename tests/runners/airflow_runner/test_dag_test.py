@@ -9,7 +9,7 @@ import pytest
 
 from auditspan import schema
 from tests.runners.airflow_runner.cases import DAG_RUN, TASK, TRIES, how_of, kind
-from tests.runners.airflow_runner.conftest import Home
+from tests.runners.airflow_runner.serving import Home
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

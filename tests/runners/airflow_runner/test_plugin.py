@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runners.airflow_runner.conftest import Home, make_home
+from tests.runners.airflow_runner.serving import Home, make_home
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

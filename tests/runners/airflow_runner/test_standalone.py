@@ -20,7 +20,7 @@ from auditspan_seal.verify.directory import verify_directory
 from auditspan_seal.verify.report import Verdict
 from tests.runners.airflow_runner import cases
 from tests.runners.airflow_runner.cases import DAG_RUN, TASK, TRIES, WEBHOOK_RUN, WEBHOOK_TRACE, Played, how_of, kind
-from tests.runners.airflow_runner.conftest import DAGS, Standalone, until
+from tests.runners.airflow_runner.serving import DAGS, Standalone, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -68,12 +68,12 @@ def process(command: Sequence[str], env: dict[str, str], folder: Path) -> Iterat
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[str]:
-    """Run a server, which is not audited; its address."""
+def server(folder: Path, programs: Path = BIN) -> Iterator[str]:
+    """Run a server, which is not audited; its address. `programs` is the ``bin`` folder that Prefect is in."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    command = [str(programs / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     address = f"http://127.0.0.1:{port}/api"
     # In memory where that is to be had: on a busy disk its writers wait for each other until they give up.
     shared = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
