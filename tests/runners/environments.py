@@ -86,9 +86,9 @@ RUNNERS: tuple[Runner, ...] = (
         "airflow",
         "newest",
         ("apache-airflow==3.3.2", "celery==5.7.0", "kombu==5.7.0", "redis==8.1.0"),
-        at_least=14,
+        at_least=17,
     ),
-    Runner("airflow", "oldest", _AIRFLOW_3_0, ("-k", "test_dag_test"), at_least=2),
+    Runner("airflow", "oldest", _AIRFLOW_3_0, ("-k", "test_dag_test or test_plugin"), at_least=5),
     Runner("prefect", "newest", NEWEST_PREFECT, at_least=44),
     Runner("prefect", "oldest", OLDEST_PREFECT, SINCE_THEN, at_least=34),
 )
