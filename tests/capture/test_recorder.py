@@ -151,6 +151,22 @@ def test_audit_spans_are_recorded_and_nobody_elses_sampling_changes(
     assert spans_of(audit=True)[1] == ["audit"]
 
 
+def test_a_claim_is_about_the_run_that_was_claimed_and_not_about_those_after_it(
+    recorder: tuple[Recorder, Audited],
+) -> None:
+    make, audited = recorder
+    stranger = baggage.set_baggage(schema.RUN_ID, "invented", Context())
+    with make.record(event(), opens=replace(RUN, id="first"), context=runs.from_outside(stranger)):
+        with make.record(event(), opens=replace(RUN, id="second")):
+            pass
+        with make.record(event()):
+            pass
+    second, inside_first, first = audited.records
+    assert (first[schema.PARENT_RUN_ID], first[schema.PARENT_RUN_CLAIMED]) == ("invented", True)
+    assert second[schema.PARENT_RUN_ID] == "first" and schema.PARENT_RUN_CLAIMED not in second
+    assert (inside_first[schema.PARENT_RUN_ID], inside_first[schema.PARENT_RUN_CLAIMED]) == ("invented", True)
+
+
 def test_finishing_twice_is_once(recorder: tuple[Recorder, Audited]) -> None:
     make, seen = recorder
     record = make.start(event(), opens=RUN)

@@ -37,7 +37,7 @@ class Run:
         rule: the cron text, the event filter, the route…; ``unknown`` if not known.
         script: version of the script that the run was opened for.
         parent_id: the run that caused this one, if it is another one.
-        claimed: whether the parent was named by an untrusted sender.
+        claimed: whether the parent was named by an untrusted sender; of a run without a parent: whether it was itself.
         attempt: 1 for the first attempt.
     """
 
@@ -49,6 +49,11 @@ class Run:
     parent_id: str | None = None
     claimed: bool = False
     attempt: int = 1
+
+    @property
+    def is_claim(self) -> bool:
+        """Whether all that is known of this run is what an untrusted sender says."""
+        return self.claimed and self.parent_id is None
 
 
 def current(in_context: Context | None = None) -> Run | None:
@@ -81,7 +86,7 @@ def child_of(parent: Run | None, run: Run) -> Run:
     """Return `run` with `parent` named as the one that caused it."""
     if parent is None or parent.id == run.id:
         return run
-    return replace(run, parent_id=parent.id, claimed=parent.claimed)
+    return replace(run, parent_id=parent.id, claimed=parent.is_claim)
 
 
 def ancestor(in_context: Context | None = None) -> str | None:

@@ -193,7 +193,7 @@ def join_cause(dag_run: Any) -> None:
         carrier["traceparent"] = f"00-{theirs.trace_id:032x}-{own.span_id:016x}-{own.trace_flags:02x}"
     carrier["baggage"] = environ.carrier(cause).get("BAGGAGE", "")
     found = runs.current(cause)
-    if found is not None and found.claimed:
+    if found is not None and found.is_claim:
         carrier[_CLAIMED] = "claimed"
     dag_run.context_carrier = carrier
 

@@ -47,7 +47,7 @@ class Cause:
         trigger: what set it in motion.
         rule: the entry of the schedule, the route…
         parent_id: the run that sent it.
-        claimed: the parent is named by a sender that is not audited, or was already a claim there.
+        claimed: the parent is named by a sender that is not audited, or is only a claim there.
         record: the record in which it was sent.
         person: for whom it is done; of a task that was sent by hand, who sent it.
     """
@@ -121,7 +121,7 @@ def here(task_id: str, context: Context) -> Cause:
     if run is not None and run.id == run_id(task_id):  # it is sent again by itself: to be retried, or replaced
         return Cause(run.trigger, run.rule, run.parent_id, run.claimed, record, person)
     if run is not None:
-        return Cause(TriggerType.PARENT_RUN, run.workflow[:_LIMIT], run.id, run.claimed, record, person)
+        return Cause(TriggerType.PARENT_RUN, run.workflow[:_LIMIT], run.id, run.is_claim, record, person)
     span: Any = trace.get_current_span(context)
     if getattr(span, "kind", None) is SpanKind.SERVER:
         return Cause(TriggerType.API, schema.bounded(str(span.name), _LIMIT) or schema.UNKNOWN, person=person)
