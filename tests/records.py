@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from auditspan import schema
 from auditspan_seal.errors import FormatError
 from auditspan_seal.formats import statement as statements
+from auditspan_seal.formats.batch import PRIVATE_MARK
 from auditspan_seal.log import reader, segment
 from auditspan_seal.log.directory import open_directory
 
@@ -52,12 +54,16 @@ def directories(below: Path) -> Iterator[Path]:
 def recorded(path: Path) -> Iterator[dict[str, Any]]:
     """Read the statements of all audit spans of a log directory, sequenced or not; damaged ones are left out."""
     directory = open_directory(path)
-    lines = [line for block in reader.batches(directory.log) for line in block.statements]
+    lines: list[bytes] = []
+    # Segments first: what goes from there into the log meanwhile is seen twice, and not never.
     for name in segment.names(directory.segments):
-        lines += segment.read_lines(segment.path_of(directory.segments, name), 0, 1_000_000)[0]
-    for line in lines:
+        with contextlib.suppress(FileNotFoundError):
+            lines += segment.read_lines(segment.path_of(directory.segments, name), 0, 1_000_000)[0]
+    found = [line.partition(PRIVATE_MARK)[0] for line in lines]
+    found += [line for block in reader.batches(directory.log) for line in block.statements]
+    for line in dict.fromkeys(found):
         try:
-            fields = statements.decode(line.partition(b"\t")[0])
+            fields = statements.decode(line)
         except FormatError:
             continue
         if fields["type"] == "span" and "audit.record.id" in fields.get("attributes", {}):

@@ -74,7 +74,7 @@ def retried(self: Task, times: int) -> str:
     return "at last"
 
 
-@app.task(name="application.exhausted", bind=True, autoretry_for=(OSError,), max_retries=2, default_retry_delay=0)
+@app.task(name="application.exhausted", bind=True, autoretry_for=(OSError,), max_retries=2, default_retry_delay=0.3)
 def exhausted(self: Task) -> None:
     note(self)
     raise OSError("the secret is 4711")

@@ -133,7 +133,11 @@ class Installation:
     def states(self, *ids: str) -> dict[str, str]:
         """Wait for the end of tasks and return the states that the result backend has."""
         app = self.app
-        self.wait(lambda: all(app.AsyncResult(one).ready() for one in ids), f"the end of {ids}")
+        try:
+            self.wait(lambda: all(app.AsyncResult(one).ready() for one in ids), "the end of some tasks")
+        except AssertionError as error:
+            open_ = {one: app.AsyncResult(one).state for one in ids if not app.AsyncResult(one).ready()}
+            raise AssertionError(f"no end of {open_}: {error}") from None
         return {one: app.AsyncResult(one).state for one in ids}
 
     def ledger(self) -> list[dict[str, Any]]:
