@@ -60,8 +60,10 @@ class _Open:
         return ()
 
 
-def _nothing() -> None:
-    return None
+def usual_of(guard: Guard) -> Callable[[], Usual | None]:
+    """Return the method ``usual`` of a guard, or what says nothing where it has none."""
+    found: Callable[[], Usual | None] = getattr(guard, "usual", lambda: None)
+    return found
 
 
 OPEN: Guard = _Open()
@@ -78,7 +80,7 @@ class Careful:
     def __init__(self, guard: Guard, report: Callable[[str], None]) -> None:
         self._guard = guard
         self._report = report
-        self._usual: Callable[[], Usual | None] = getattr(guard, "usual", _nothing)
+        self._usual = usual_of(guard)
         self._failures = 0
         self._reported = float("-inf")
 

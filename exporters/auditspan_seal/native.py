@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two steps of every record that cost most, in C: :mod:`auditspan_seal._native`, made from ``exporters/native``.
+"""Three steps of every record that cost most, in C: :mod:`auditspan_seal._native`, made from ``exporters/native``.
 
 It is optional. Python's code says what is right and is there for everything; the C code does the usual case, byte for
 byte the same (a test holds the two against each other), and hands back what is not usual. Without a compiler when the

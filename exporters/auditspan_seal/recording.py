@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from binascii import b2a_base64
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Any
@@ -27,7 +27,7 @@ from auditspan_seal.formats import commitment
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.batch import PRIVATE_MARK
 from auditspan_seal.formats.commitment import Private
-from auditspan_seal.guard import OPEN, Guard
+from auditspan_seal.guard import OPEN, Guard, usual_of
 from auditspan_seal.interrupts import let_through
 from auditspan_seal.native import NATIVE
 
@@ -53,7 +53,7 @@ class StatementMaker:
         self._origin = origin
         self._written_origin = orjson.dumps(origin)
         self._guard = guard
-        self._usual: Callable[[], tuple[Any, ...] | None] = getattr(guard, "usual", _nothing)
+        self._usual = usual_of(guard)
         # The same for nearly every span of a process: looked at and converted once. What is kept under an identity
         # holds on to the object, so that the identity stays its own.
         self._resources: dict[int, tuple[Resource, dict[str, Any]]] = {}
@@ -361,10 +361,6 @@ def _committed(name: str, form: Any) -> tuple[dict[str, str], tuple[str, Any]]:
     """Commit to a personal value; returns what stands in the statement, and what stands beside it."""
     digest, salt = _sealed(name, form)
     return {"commitment": digest}, (salt, form)
-
-
-def _nothing() -> None:
-    return None
 
 
 def _personal(form: Any) -> Any:

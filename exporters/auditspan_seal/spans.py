@@ -34,6 +34,8 @@ FIRST = "audit.checkpoint.first_index"
 SIZE = "audit.checkpoint.tree_size"
 FRONTIER = "audit.checkpoint.frontier"
 LEAVES = "audit.checkpoint.leaf_hashes"
+ADDED = frozenset({STATEMENT, ORIGIN, INDEX, STREAM, NUMBER, DOCUMENT, PRIVATE})
+"""What may be added to an entry's document: its statement must not have attributes of these names."""
 
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,19}")
 _HEXADECIMAL = re.compile(r"[0-9a-f]+")

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The module auditspan_seal._native: two steps of every record that cost most, in C. See native.py beside it.
+// The module auditspan_seal._native: three steps of every record that cost most, in C. See native.py beside it.
 
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030A0000

@@ -44,26 +44,8 @@ print(round(memory("VmHWM")))
 def page() -> list[str]:
     """Measure, and return the paragraphs of the page."""
     with tempfile.TemporaryDirectory() as folder:
-        directory = make_log(Path(folder) / "log", RECORDS)
-        file = Path(folder) / "traces.json"
-        export(directory, file)
-        real = make_log(Path(folder) / "real", RECORDS, personal=True)
-        real_file = Path(folder) / "real.json"
-        export(real, real_file)
-        cases: dict[str, Callable[[], object]] = {
-            "parse log files": lambda: _parse_log(directory),
-            "verify log directory": lambda: _passed(verify_directory(directory, jobs=1)),
-            "verify log directory, 2 processes": lambda: _passed(verify_directory(directory, jobs=2)),
-            "parse OTLP/JSON": lambda: _parse(file),
-            "verify OTLP/JSON": lambda: _passed(verify_files([file], jobs=1)),
-            "verify OTLP/JSON, 2 processes": lambda: _passed(verify_files([file], jobs=2)),
-            "parse log files, each with a personal value": lambda: _parse_log(real),
-            "verify that log directory": lambda: _passed(verify_directory(real, jobs=1)),
-            "verify that log directory, 2 processes": lambda: _passed(verify_directory(real, jobs=2)),
-            "parse OTLP/JSON, each with a personal value": lambda: _parse(real_file),
-            "verify that OTLP/JSON": lambda: _passed(verify_files([real_file], jobs=1)),
-            "verify that OTLP/JSON, 2 processes": lambda: _passed(verify_files([real_file], jobs=2)),
-        }
+        cases = _cases(Path(folder) / "plain", "", "", personal=False)
+        cases |= _cases(Path(folder) / "personal", ", each with a personal value", "that ", personal=True)
         measured = _measure(cases)
     return [
         f"## {TITLE}",
@@ -74,6 +56,28 @@ def page() -> list[str]:
         + ", ".join(f"{size} MB for {records:,} records" for records, size in _memory())
         + ".",
     ]
+
+
+def _cases(folder: Path, what: str, that: str, *, personal: bool) -> dict[str, Callable[[], object]]:
+    """Make a log and a file with it, and return what is measured of them.
+
+    Args:
+        folder: where.
+        what: is said of them where they are parsed.
+        that: names them where they are verified.
+        personal: each record has a personal value.
+    """
+    directory = make_log(folder / "log", RECORDS, personal=personal)
+    file = folder / "traces.json"
+    export(directory, file)
+    return {
+        f"parse log files{what}": lambda: _parse_log(directory),
+        f"verify {that}log directory": lambda: _passed(verify_directory(directory, jobs=1)),
+        f"verify {that}log directory, 2 processes": lambda: _passed(verify_directory(directory, jobs=2)),
+        f"parse OTLP/JSON{what}": lambda: _parse(file),
+        f"verify {that}OTLP/JSON": lambda: _passed(verify_files([file], jobs=1)),
+        f"verify {that}OTLP/JSON, 2 processes": lambda: _passed(verify_files([file], jobs=2)),
+    }
 
 
 def _measure(cases: Mapping[str, Callable[[], object]]) -> dict[str, list[tuple[float, float]]]:

@@ -23,8 +23,7 @@ from auditspan_seal.verify import otlp, verbatim, written
 from auditspan_seal.verify.facts import Fact
 from auditspan_seal.verify.files import verify_files
 from auditspan_seal.verify.report import Verdict
-from auditspan_seal.verify.runs import _alone
-from auditspan_seal.verify.sorter import row_of
+from auditspan_seal.verify.sorter import row_of, stored
 from tests.benchmarks.logs import export
 from tests.seal.mutator import JSON_VALUES, Mutator
 from tests.seal.test_personal import ADDRESS, OTHER, fill
@@ -74,7 +73,7 @@ def judged(line: bytes) -> tuple[list[Any], list[str], int]:
     plain = 0
     for item in otlp.items_of([line], "file", 2, lambda: b"", problems.append):
         plain += isinstance(item, tuple)
-        found.append(row_of(item) if isinstance(item, Fact) else _alone(item) if isinstance(item, tuple) else item)
+        found.append(row_of(item) if isinstance(item, Fact) else stored(item) if isinstance(item, tuple) else item)
     return found, problems, plain
 
 
@@ -282,7 +281,7 @@ def test_what_is_odd_in_both_is_judged_as_before(log_folder: Path, more: tuple[d
     agree(with_statement(line[:begin] + shown + line[end:], stated, {**stated, **odd}))
 
 
-@pytest.mark.parametrize("name", sorted(as_json._ADDED))
+@pytest.mark.parametrize("name", sorted(spans.ADDED))
 @pytest.mark.parametrize("value", ["checkpoint", 1])
 def test_names_of_ours_in_a_statement_are_judged_as_before(log_folder: Path, name: str, value: Any) -> None:
     _, line = plain_span(Log(log_folder), value)

@@ -46,9 +46,6 @@ _KEPT_LENGTH = 200  # characters of a value that is kept
 _KEPT_VALUES = 64  # different values of one name that are kept; of a name with more, none is found again anyway
 
 _comma = ",".join
-_ADDED = frozenset(
-    {spans.STATEMENT, spans.ORIGIN, spans.INDEX, spans.STREAM, spans.NUMBER, spans.PRIVATE, spans.DOCUMENT}
-)
 
 _NOTHING: Private = {}
 
@@ -290,8 +287,8 @@ def _attributes(said: Mapping[str, Any], openings: Private = _NOTHING, added: bo
         openings: the personal values; those that are not in it are left out.
         added: the span gets attributes of ours, which these must not be beside.
     """
-    if added and not _ADDED.isdisjoint(said):
-        said = {name: item for name, item in said.items() if name not in _ADDED}
+    if added and not spans.ADDED.isdisjoint(said):
+        said = {name: item for name, item in said.items() if name not in spans.ADDED}
     found = []
     kept = _kept.get
     for pair in said.items():

@@ -11,8 +11,6 @@ import marshal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import orjson
-
 from auditspan_seal.formats.batch import Batch
 from auditspan_seal.formats.merkle import HASH_SIZE
 from auditspan_seal.verify.entries import Entries
@@ -103,7 +101,7 @@ def in_runs(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
 
     def close() -> None:
         if len(group) < _SHORTEST:
-            single.extend(map(_alone, group))
+            single.extend(group)
         else:
             origins, indexes, leaves, _, segments, numbers, times, spans, places, containers, _, names = zip(
                 *group, strict=True
@@ -130,20 +128,13 @@ def in_runs(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
         if not plain or index < 0:
             close()
             group = []
-            single.append(_alone(row))
+            single.append(row)
             expected = ()
         else:
             group.append(row)
             expected = (origin, index + 1, container)
     close()
     return single, runs
-
-
-def _alone(row: Row) -> Row:
-    """Return a row as it is sorted by itself: see :func:`.sorter.row_of`."""
-    if row[-1].__class__ is not tuple:
-        return row
-    return (*row[:-1], orjson.dumps([None, [], [], row[-1], None, [None, None]]))
 
 
 class Sorted:

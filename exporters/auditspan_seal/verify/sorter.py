@@ -75,8 +75,8 @@ class Sorter:
         self.add_row(row_of(fact))
 
     def add_row(self, row: tuple[Any, ...]) -> None:
-        """Add what :func:`row_of` returned for an entry."""
-        self._entries.append(row)
+        """Add what :func:`row_of`, here or in :mod:`.verbatim`, returned for an entry."""
+        self._entries.append(stored(row))
         if len(self._entries) >= _CHUNK:
             self._write()
 
@@ -256,19 +256,29 @@ def grouped(facts: Iterable[Fact], covering: Any) -> Iterator[tuple[CheckpointIt
 def row_of(fact: Fact) -> tuple[Any, ...]:
     """Return an entry as a row."""
     extra = fact.more
-    more: Any = None
+    more = None
     if extra.statement is not None or extra.flaws or extra.values or extra.present or extra.stated or fact.index < 0:
-        shown = [part if _plain(part) else None for part in extra.shown]
-        statement = extra.statement.decode("utf-8", "replace") if extra.statement is not None else None
-        parts = [statement, extra.flaws, extra.values, extra.present, extra.stated, shown]
-        try:
-            more = orjson.dumps(parts)
-        except TypeError:  # text that is no UTF-8: half of a surrogate pair in a name
-            more = orjson.dumps(_clean(parts))
+        more = _more(extra)
     return (
         fact.origin, fact.index, fact.leaf, fact.kind, fact.segment, fact.number, fact.time,
         extra.span_id, extra.document_id, extra.container, extra.compared, more,
     )  # fmt: skip
+
+
+def stored(row: Row) -> Row:
+    """Return a row as it is kept by itself; see :func:`.verbatim.row_of` for what its last column may be before."""
+    return (*row[:-1], _more(Extra(present=row[-1]))) if row[-1].__class__ is tuple else row
+
+
+def _more(extra: Extra) -> bytes:
+    """Write what has no column of its own."""
+    shown = [part if _plain(part) else None for part in extra.shown]
+    statement = extra.statement.decode("utf-8", "replace") if extra.statement is not None else None
+    parts = [statement, extra.flaws, extra.values, extra.present, extra.stated, shown]
+    try:
+        return orjson.dumps(parts)
+    except TypeError:  # text that is no UTF-8: half of a surrogate pair in a name
+        return orjson.dumps(_clean(parts))
 
 
 def _plain(part: Any) -> bool:

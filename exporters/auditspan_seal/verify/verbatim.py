@@ -30,7 +30,7 @@ from auditspan_seal.formats import commitment
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.verify.facts import MAX_INDEX, SPAN
 from auditspan_seal.verify.visible import same_surroundings
-from auditspan_seal.verify.written import ADDED, LONGEST, Unusual, attribute, new_head, written_of
+from auditspan_seal.verify.written import LONGEST, Unusual, attribute, new_head, written_of
 
 _AT_ONCE = 32  # statements that are read together: more do not stay in the processor's cache
 _KEPT_AROUND = 256  # resources and scopes that are kept
@@ -167,11 +167,11 @@ def _cut(done: list[bytes], part: bytes, quoted: bytes, text: bytes, fields: Any
             shown = before[_personal(attributes, before, values) :]
         else:
             shown = b"%b," % written_of(attributes) if attributes else b""
-        after = _of_log(origin)
+        after = _then(spans.ORIGIN, origin, spans.INDEX, _LONGEST_ORIGIN)
         index_at = len(quoted) + len(after)
         index_end = part.find(b'"', index_at, index_at + 20)
         index = part[index_at:index_end]
-        stream = b'%b%d"}}' % (_of_stream(segment), number)
+        stream = b'%b%d"}}' % (_then(spans.STREAM, segment, spans.NUMBER, LONGEST), number)
         if not (
             shown
             and before.endswith(_ATTRIBUTES + shown)
@@ -227,7 +227,7 @@ def _personal(said: Mapping[str, Any], text: bytes, values: dict[str, str]) -> i
             head = b'%b{"stringValue":' % new_head(name)
             begin = text.rfind(head, 0, end)
             value = text[begin + len(head) : end - 3]
-            if begin < 0 or name in ADDED or text[end - 3 : end] != b"}},":
+            if begin < 0 or name in spans.ADDED or text[end - 3 : end] != b"}},":
                 raise Unusual
             values[name] = found = orjson.loads(value)
             if found.__class__ is not str or orjson.dumps(found) != value:
@@ -281,24 +281,19 @@ def _left(fields: Mapping[str, Any]) -> tuple[Any, ...]:
     return (*texts, _KINDS[fields["kind"]], _CODES[status["code"]])
 
 
-@lru_cache(256)
-def _of_log(origin: str) -> bytes:
-    """Return what stands between a statement and its index."""
-    if type(origin) is not str or len(origin) > _LONGEST_ORIGIN:
-        raise Unusual
-    return b'"}},%b,{"key":"%b","value":{"intValue":"' % (
-        attribute(spans.ORIGIN, origin), spans.INDEX.encode()
-    )  # fmt: skip
+@lru_cache(512)
+def _then(name: str, text: str, number: str, longest: int) -> bytes:
+    """Return what stands behind a text: an attribute that is a text, too, and all of a number but its value.
 
-
-@lru_cache(256)
-def _of_stream(segment: str) -> bytes:
-    """Return what stands between the index of a statement and its number."""
-    if type(segment) is not str or len(segment) > LONGEST:
+    Args:
+        name: of the attribute.
+        text: its value.
+        number: name of the attribute that is a number.
+        longest: characters that the text may have.
+    """
+    if type(text) is not str or len(text) > longest:
         raise Unusual
-    return b'"}},%b,{"key":"%b","value":{"intValue":"' % (
-        attribute(spans.STREAM, segment), spans.NUMBER.encode()
-    )  # fmt: skip
+    return b'"}},%b,{"key":"%b","value":{"intValue":"' % (attribute(name, text), number.encode())
 
 
 _arounds: dict[bytes, bytes] = {}  # the same are kept once

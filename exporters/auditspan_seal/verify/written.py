@@ -17,9 +17,6 @@ from auditspan_seal import spans
 _KEPT = 4096  # attributes that are kept
 LONGEST = 200  # characters of a name or value that is kept, so that nobody fills the memory
 _NAMES = {str: "stringValue", int: "intValue", bool: "boolValue", float: "doubleValue"}
-ADDED = frozenset(
-    {spans.STATEMENT, spans.ORIGIN, spans.INDEX, spans.STREAM, spans.NUMBER, spans.PRIVATE, spans.DOCUMENT}
-)
 
 
 class Unusual(Exception):
@@ -37,10 +34,10 @@ class _Written(dict[tuple[str, Any], bytes]):
         """
         name, value = pair
         kind = value.__class__
-        if kind is int and name not in ADDED:
+        if kind is int and name not in spans.ADDED:
             return b'%b{"intValue":"%d"}}' % ((_head if len(name) <= LONGEST else new_head)(name), value)
         listed = kind is list and all(item.__class__ in _NAMES for item in value)
-        if name in ADDED or not (kind in _NAMES or listed):
+        if name in spans.ADDED or not (kind in _NAMES or listed):
             raise Unusual
         written = attribute(name, value)
         if kind is str and len(value) <= LONGEST and len(name) <= LONGEST:
