@@ -27,6 +27,8 @@ LIMIT = 65_536
 """Characters of one text that are looked at; what is longer is cut, because nothing passes unseen."""
 CUT = "…[cut]"
 _LONG = 14  # characters; a token has more
+ALIKE = _LONG
+"""Characters up to which only words announce a secret: so a text has one if each that differs in its digits has one."""
 _DEPTH = 32
 _UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _REMOVED_AGAIN = re.compile(re.escape(REMOVED))
