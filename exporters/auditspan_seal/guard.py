@@ -23,14 +23,14 @@ class Usual(NamedTuple):
         names: the same for the names of attributes, those of a span together.
         look: returns the same object if there is no secret in a text.
         personal: names of attributes that enter the statement only as a commitment.
-        alike: up to so many characters, a text has no secret in it if one has none that differs only in its digits.
+        alike: of a text without a secret, whether none that differs from it in nothing but digits has one either.
     """
 
     texts: set[str]
     names: set[tuple[str, ...]]
     look: Callable[[str], str]
     personal: frozenset[str]
-    alike: int
+    alike: Callable[[str], bool]
 
 
 class Guard(Protocol):

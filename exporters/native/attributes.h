@@ -15,7 +15,7 @@
 #define MOST_ATTRIBUTES 128
 #define MOST_LAYOUTS 16
 #define MOST_SHAPES 256
-#define LONGEST_SHAPE 15
+#define LONGEST_SHAPE 14
 #define SALT 16
 #define SAFE_INTEGER (1LL << 53)
 
@@ -39,7 +39,7 @@ typedef struct {
     PyObject *state;            // a trace state, and how it is written
     PyObject *usual;            // what the guard need not be asked (guard.py): texts, names, look, personal, alike
     Place *place;
-    Py_ssize_t alike, count;
+    Py_ssize_t count;
     Layout *layouts[MOST_LAYOUTS];
     unsigned next_layout;
     struct { unsigned char size; char text[LONGEST_SHAPE]; } shapes[MOST_SHAPES];
@@ -63,7 +63,7 @@ static int is_uuid(const char *text, Py_ssize_t size) {
 // The place of a text's shape, which is the text with 0 for every digit; `shape` is filled. NULL: it has none.
 static void *shape_of(Recorder *self, PyObject *text, const char *utf8, Py_ssize_t size, char shape[LONGEST_SHAPE]) {
     uint32_t hash = 2166136261u;
-    if (size > self->alike || size > LONGEST_SHAPE || size < 1 || PyUnicode_GetLength(text) != size) return NULL;
+    if (size > LONGEST_SHAPE || size < 1 || PyUnicode_GetLength(text) != size) return NULL;
     for (Py_ssize_t i = 0; i < size; i++) {
         shape[i] = utf8[i] >= '0' && utf8[i] <= '9' ? '0' : utf8[i];
         hash = (hash ^ (unsigned char)shape[i]) * 16777619u;
@@ -88,9 +88,14 @@ static int is_clean(Recorder *self, PyObject *usual, PyObject *text) {
         Py_DECREF(found);
         clean = found == text;
     }
-    if (clean && place != NULL && self->usual == usual) {
-        place[0] = (unsigned char)size;
-        memcpy(place + 1, shape, (size_t)size);
+    if (clean && place != NULL) {
+        PyObject *alike = PyObject_CallFunctionObjArgs(PyTuple_GetItem(usual, 4), text, NULL);
+        if (alike == NULL) return -1;
+        Py_DECREF(alike);
+        if (alike == Py_True && self->usual == usual) {
+            place[0] = (unsigned char)size;
+            memcpy(place + 1, shape, (size_t)size);
+        }
     }
     return clean;
 }

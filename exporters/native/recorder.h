@@ -118,14 +118,14 @@ PyDoc_STRVAR(learn_doc,
 "    names: a set of tuples of names of attributes that are known to announce no secret.\n"
 "    look: called with any other text; it returns the same object if there is no secret in it.\n"
 "    personal: a set of the names whose values are only committed to.\n"
-"    alike: up to so many characters, texts that differ in nothing but their digits are alike.");
+"    alike: called with a text; True: no text that differs from it in nothing but digits has a secret in it either.");
 
 static PyObject *recorder_learn(Recorder *self, PyObject *args) {
-    PyObject *texts, *names, *look, *personal, *usual = Py_None;
-    Py_ssize_t alike = 0;
+    PyObject *texts, *names, *look, *personal, *alike, *usual = Py_None;
     if (PyTuple_Size(args) != 0) {
-        if (!PyArg_ParseTuple(args, "OOOOn", &texts, &names, &look, &personal, &alike)) return NULL;
-        if (!PyAnySet_Check(texts) || !PyAnySet_Check(names) || !PyAnySet_Check(personal) || !PyCallable_Check(look)) {
+        if (!PyArg_ParseTuple(args, "OOOOO", &texts, &names, &look, &personal, &alike)) return NULL;
+        if (!PyAnySet_Check(texts) || !PyAnySet_Check(names) || !PyAnySet_Check(personal) || !PyCallable_Check(look)
+            || !PyCallable_Check(alike)) {
             PyErr_SetString(PyExc_TypeError, "sets, and what can be called, are expected");
             return NULL;
         }
@@ -134,7 +134,6 @@ static PyObject *recorder_learn(Recorder *self, PyObject *args) {
     PyObject *old = self->usual;
     Py_INCREF(usual);
     self->usual = usual;
-    self->alike = alike;
     memset(self->shapes, 0, sizeof self->shapes);
     for (int i = 0; i < MOST_LAYOUTS; i++) {
         Layout *layout = self->layouts[i];

@@ -194,7 +194,7 @@ def parts_of(attributes: dict[str, Any], span: Any = None, **other: Any) -> tupl
     """Have the parts of a span of some attributes made, by a recorder that is as usual but for some arguments."""
     maker = StatementMaker("origin", Guard())
     maker.parts(plain_span(attributes), "segment")  # so that it knows how names, resources and scopes are written
-    texts, names, look, personal, alike = Guard().usual() or (set(), set(), str, frozenset(), 0)
+    texts, names, look, personal, alike = Guard().usual() or (set(), set(), str, frozenset(), bool)
     usual = {"texts": texts, "names": names | {tuple(attributes)}, "look": look, "personal": personal, "alike": alike}
     changed = {name: other.pop(name) for name in tuple(other) if name in usual}
     recorder = recorder_of(maker, **other)
@@ -296,6 +296,29 @@ def test_a_commitment_is_to_the_value(value: str, name: str) -> None:
 
 
 @needs_native
+def test_a_short_text_that_differs_only_in_digits_is_not_looked_at_again(native: Native) -> None:
+    looked: list[str] = []
+    maker = StatementMaker("origin", Guard())
+    maker.parts(plain_span({"a": "b"}), "segment")
+    _, names, look, personal, alike = Guard().usual() or ()
+    recorder = recorder_of(maker)
+    recorder.learn(set(), names | {("a",)}, lambda text: looked.append(text) or look(text), personal, alike)
+    for text in (
+        "order 17",
+        "order 99",
+        "order 123",
+        "order 4567890",
+        "pin= 17",
+        "pin= 18",
+        "é 17",
+        "é 18",
+        "x" * 13 + "77",
+    ):
+        assert (recorder.parts(plain_span({"a": text}), "segment") is None) == (look(text) is not text)
+    assert looked == ["order 17", "order 123", "order 4567890", "pin= 17", "pin= 18", "é 17", "é 18", "x" * 13 + "77"]
+
+
+@needs_native
 def test_no_salt_comes_twice(native: Native) -> None:
     maker = StatementMaker("origin", Guard())
     span = plain_span({"audit.actor.id": "somebody"})
@@ -350,7 +373,9 @@ def test_an_exception_of_python_goes_through() -> None:
     person = {"audit.actor.id": "x"}
     assert parts_of(person) is not None
     with pytest.raises(LookupError):
-        parts_of(person, look=fails, texts=set(), alike=0)
+        parts_of(person, look=fails, texts=set())
+    with pytest.raises(LookupError):
+        parts_of({"a": "b 17"}, alike=fails)
 
 
 @needs_native

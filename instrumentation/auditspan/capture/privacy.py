@@ -46,7 +46,7 @@ def _load() -> None:
 
     globals().update(scrub_mapping=secret_detection.scrub_mapping, scrub_text=secret_detection.scrub_text)
     known = (secret_detection._clean, secret_detection._clean_names, secret_detection.scrub_text)
-    _known = (*known, secret_detection.ALIKE)
+    _known = (*known, secret_detection.digits_do_not_matter)
 
 
 def _finish() -> None:
@@ -56,7 +56,8 @@ def _finish() -> None:
 
 
 _begun = False
-_known: tuple[set[str], set[tuple[str, ...]], Callable[[str], str], int] | None = None
+_Known = tuple[set[str], set[tuple[str, ...]], Callable[[str], str], Callable[[str], bool]]
+_known: _Known | None = None
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_finish)
 
@@ -129,7 +130,7 @@ class Guard:
         """Return a text without secrets."""
         return scrub_text(text)
 
-    def usual(self) -> tuple[set[str], set[tuple[str, ...]], Callable[[str], str], frozenset[str], int] | None:
+    def usual(self) -> tuple[Any, ...] | None:
         """Return what need not be asked (``auditspan_seal.guard.Usual``); None before the first record."""
         if _known is None:
             return None

@@ -27,8 +27,6 @@ LIMIT = 65_536
 """Characters of one text that are looked at; what is longer is cut, because nothing passes unseen."""
 CUT = "…[cut]"
 _LONG = 14  # characters; a token has more
-ALIKE = _LONG
-"""Characters up to which only words announce a secret: so a text has one if each that differs in its digits has one."""
 _DEPTH = 32
 _UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _REMOVED_AGAIN = re.compile(re.escape(REMOVED))
@@ -118,6 +116,14 @@ def _may_short(text: str) -> bool:
     lowered = text.lower()
     hint = known.WORD_HINT.search(lowered) or known.BARE_HINT.search(lowered)
     return hint is not None or "://" in text or "curl" in lowered
+
+
+def digits_do_not_matter(text: str) -> bool:
+    """Tell whether no text that differs from this in nothing but digits has a secret in it.
+
+    So short a text has one only with a word that announces it, and no such word has a digit.
+    """
+    return len(text) <= _LONG and not _may_short(text)
 
 
 def _scrubbed(text: str) -> str:
