@@ -75,6 +75,9 @@ MAY_IMPORT = {
         "auditspan_seal.errors", "auditspan_seal.log", "auditspan_seal.ship", "auditspan_seal.witness",
     ),
     "auditspan_seal.modes": (),
+    "auditspan_seal.patience": (
+        "auditspan_seal.errors", "auditspan_seal.log", "auditspan_seal.modes", "auditspan_seal.synced",
+    ),
     "auditspan_seal.losses": ("auditspan_seal.formats", "auditspan_seal.log"),
     "auditspan_seal.late": (
         "auditspan_seal.forks",
@@ -86,7 +89,7 @@ MAY_IMPORT = {
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.recording", "auditspan_seal.log",
         "auditspan_seal.driver", "auditspan_seal.guard", "auditspan_seal.modes", "auditspan_seal.synced",
         "auditspan_seal.deferred", "auditspan_seal.interrupts", "auditspan_seal.forks",
-        "auditspan_seal.late", "auditspan_seal.losses", "auditspan_seal.native",
+        "auditspan_seal.late", "auditspan_seal.losses", "auditspan_seal.native", "auditspan_seal.patience",
     ),
     "auditspan_seal.processor": ("auditspan_seal.interrupts", "auditspan_seal.recording", "auditspan_seal.service"),
     "auditspan_seal.verify": (

@@ -27,8 +27,14 @@ class Recorder(Protocol):
     def parts(self, span: Any, segment: str, /) -> tuple[bytes, bytes] | None:
         """Return what stands before and after the running number in the line of a span; None: it is not usual."""
 
+    def record(self, span: Any, /) -> bool:
+        """Record a finished span; tell whether that is done."""
+
     def end(self, span: Any, /) -> bool:
-        """Record a finished span if it is an audit span; tell whether there is nothing more to do about it."""
+        """Record a finished span if it is an audit span; tell whether there is nothing more to do about it.
+
+        Every 16th is not recorded, so that there is time to look after what else has to be done.
+        """
 
     def learn(self, *usual: Any) -> None:
         """Say what a guard need not be asked (:class:`auditspan_seal.guard.Usual`); nothing: it must be asked all."""

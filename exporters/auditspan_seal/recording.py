@@ -117,18 +117,26 @@ class StatementMaker:
             None: the span is not as usual; whether it can be recorded :meth:`line` says.
         """
         try:
-            quick = self.quick
-            if quick is not None:
-                usual = self._usual()
-                if usual != self._learned:
-                    quick.learn(*(usual or ()))
-                    self._learned = usual
-                if usual is not None and (made := quick.parts(span, segment)) is not None:
-                    return made
+            quick = self._learned_quick()
+            if quick is not None and (made := quick.parts(span, segment)) is not None:
+                return made
             return self._quick(span, segment)
         except Exception as error:
             let_through(error)
             return None
+
+    def record(self, span: ReadableSpan) -> bool:
+        """Record a usual span in one step; tell whether that is done. It may raise."""
+        quick = self._learned_quick()
+        return quick is not None and quick.record(span)
+
+    def _learned_quick(self) -> Recorder | None:
+        """Return :attr:`quick`, knowing what the guard says by now; None: it says that it must be asked everything."""
+        usual = self._usual() if self.quick is not None else None
+        if self.quick is not None and usual != self._learned:
+            self.quick.learn(*(usual or ()))
+            self._learned = usual
+        return None if usual is None else self.quick
 
     def beginning(self, span: ReadableSpan, attributes: Mapping[str, Any], segment: str, number: int) -> bytes:
         """Return the line that says that a span has begun: a record of its own, below the span, without duration.

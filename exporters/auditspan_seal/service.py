@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from auditspan_seal import forks, late
 from auditspan_seal import modes as modes_
 from auditspan_seal.deferred import Deferred
-from auditspan_seal.errors import AuditspanError, DirectoryError
+from auditspan_seal.errors import AuditspanError
 from auditspan_seal.guard import OPEN, Careful, Guard
 from auditspan_seal.interrupts import let_through
 from auditspan_seal.log import processes
@@ -28,8 +28,9 @@ from auditspan_seal.log.segment import Make, Ready, SegmentWriter
 from auditspan_seal.losses import Losses
 from auditspan_seal.modes import Modes
 from auditspan_seal.native import NATIVE
+from auditspan_seal.patience import PatientWriter
 from auditspan_seal.recording import StatementMaker
-from auditspan_seal.synced import OWN_THREADS, Checkpoints, may_wait
+from auditspan_seal.synced import OWN_THREADS, Checkpoints
 
 if TYPE_CHECKING:
     # Imported with the first record: what signs takes long to import, and many processes record nothing.
@@ -40,7 +41,6 @@ logger = logging.getLogger("auditspan")
 
 BATCH = 512  # records after which the sequencer is woken: a batch of it
 INTERVAL = 0.2  # seconds between batches at most
-RETRY = 0.05  # seconds between attempts to write a record, where AUDITSPAN_WHEN_FULL is block
 TAKEOVER = 0.5  # seconds between attempts to become the sequencer
 
 
@@ -73,6 +73,7 @@ class AuditLog:
             Careful(guard, lambda problem: self._report("privacy", problem)),
             self._writer.place,
         )
+        self._patient = PatientWriter(self._writer, self.modes, lambda problem: self._report("recording", problem))
         self._describe = describe
         self._pid = os.getpid()
         self._started = time.time()
@@ -95,7 +96,6 @@ class AuditLog:
         self._published = 0  # of these, how many the status last written knows of
         self._losses = Losses(self.directory.origin)
         self.unsynced = 0  # recorded, but not in a checkpoint when their end() returned, though the mode is synced
-        self._full = False  # the last record could not be written
         self._problems: dict[str, str] = {}  # with what → what is wrong
         self._shown = time.monotonic()  # when the status was written
         self.publish_status()
@@ -132,6 +132,8 @@ class AuditLog:
             self._record_span(span)
 
     def _record_span(self, span: ReadableSpan) -> None:
+        if self.quick is not None and self._recorded_at_once(span):
+            return
         # Made before the writer is locked: with the lock, a thread that loses the GIL would hold up all the others.
         maker, segment = self._maker, self._writer.segment
         parts = maker.parts(span, segment)
@@ -140,6 +142,18 @@ class AuditLog:
         )
         if self._checkpoints is not None and recorded is not None:
             self._wait_for_checkpoint(self._checkpoints, *recorded)
+
+    def _recorded_at_once(self, span: ReadableSpan) -> bool:
+        """Record without a lock, if that can be; who waits for one, and then for the GIL, holds up all the others."""
+        try:
+            self._writer.check()
+            if not self._maker.record(span):
+                return False
+        except Exception as error:
+            let_through(error)
+            return False
+        self._look_after()
+        return True
 
     def begin(self, span: Any, attributes: Mapping[str, Any]) -> None:
         """Record that what a span covers has begun: if the process dies before its end, the log says so.
@@ -160,46 +174,29 @@ class AuditLog:
             self._forked()
             self._closing.set()
         try:
-            recorded = self._append(make, ready)
+            recorded = self._patient.append(make, ready)
         except Exception as error:
             let_through(error)
             self._lose(error)
             if self._thread is None:
                 self._start()  # what stands in the way may be for this process to mend: it may be the one that signs
             return None
-        self._full = False
+        self._recorded += 1
+        self._look_after()
+        return recorded
+
+    def _look_after(self) -> None:
+        """Do what there is to do beside recording, now that something was recorded."""
+        self._patient.full = False
         while self._writer.failed:
             self._lose(self._writer.failed.pop())
         self._losses.tell(self._writer)
-        self._recorded += 1
         if self._thread is None:
             self._start()
         count = self.recorded
         if count - self._woken >= BATCH:
             self._woken = count
             self._wake()
-        return recorded
-
-    def _append(self, make: Make, ready: Ready | None) -> tuple[str, int] | None:
-        try:
-            return self._writer.append(make, ready)
-        except DirectoryError:
-            if self.modes.when_full != modes_.BLOCK or self._full or not may_wait():
-                raise
-        # Once this has taken its time in vain, the next ones are counted at once: the application goes on.
-        deadline = time.monotonic() + self.modes.max_wait
-        self._report("recording", "span.end() waits: a record cannot be written, as the disk is full or fails.")
-        while True:
-            left = deadline - time.monotonic()
-            time.sleep(max(0.0, min(left, RETRY)))
-            try:
-                recorded = self._writer.append(make, ready)
-                self._report("recording", None)
-                return recorded
-            except DirectoryError:
-                if left <= 0:
-                    self._full = True
-                    raise
 
     def _lose(self, error: Exception) -> None:
         self._losses.add(error)
@@ -388,7 +385,7 @@ class AuditLog:
                 part.forked()
         self._recorded = self._woken = self.unsynced = self._sequenced = self._published = 0
         self._maker.forked()
-        self._losses, self._full = Losses(self.directory.origin), False
+        self._losses, self._patient.full = Losses(self.directory.origin), False
         self._started = time.time()
         self._problems = {}
 

@@ -59,8 +59,7 @@ static PyObject *recorder_parts(Recorder *self, PyObject *args) {
 
 static int may_write(const Recorder *self) {
     const Place *place = self->place;
-    return place != NULL && !place->held && place->map != NULL && place->lines % LOOK_AFTER != 0
-        && place->segment != NULL && place->size < place->limit
+    return place != NULL && !place->held && place->map != NULL && place->segment != NULL && place->size < place->limit
         && place->process == (long long)getpid();
 }
 
@@ -93,9 +92,16 @@ static int record(Recorder *self, PyObject *span) {
     return usual;
 }
 
+PyDoc_STRVAR(record_doc, "record(span)\n--\n\nRecord a finished span; tell whether that is done.");
+
+static PyObject *recorder_record(Recorder *self, PyObject *span) {
+    int done = record(self, span);
+    return done < 0 ? NULL : PyBool_FromLong(done);
+}
+
 PyDoc_STRVAR(end_doc,
 "end(span)\n--\n\n"
-"Record a finished span, if it is an audit span.\n\n"
+"Record a finished span, if it is an audit span and nothing else is to be looked after.\n\n"
 "Returns:\n"
 "    whether there is nothing more to do: it is recorded, or it is no audit span.");
 
@@ -106,7 +112,7 @@ static PyObject *recorder_end(Recorder *self, PyObject *span) {
     int is_audit = given != NULL && PyDict_CheckExact(given) ? PyDict_Contains(given, self->record_id) : -1;
     Py_XDECREF(given); Py_XDECREF(attributes);
     if (is_audit < 0) { PyErr_Clear(); Py_RETURN_FALSE; }
-    int done = is_audit ? record(self, span) : 1;
+    int done = !is_audit || (self->place != NULL && self->place->lines % LOOK_AFTER != 0 ? record(self, span) : 0);
     return done < 0 ? NULL : PyBool_FromLong(done);
 }
 
@@ -179,6 +185,7 @@ static PyMemberDef recorder_members[] = {
 };
 static PyMethodDef recorder_methods[] = {
     {"parts", (PyCFunction)recorder_parts, METH_VARARGS, parts_doc},
+    {"record", (PyCFunction)recorder_record, METH_O, record_doc},
     {"end", (PyCFunction)recorder_end, METH_O, end_doc},
     {"learn", (PyCFunction)recorder_learn, METH_VARARGS, learn_doc},
     {NULL, NULL, 0, NULL},

@@ -16,12 +16,12 @@ from auditspan.capture.secret_detection import (
     CUT,
     LIMIT,
     REMOVED,
-    digits_do_not_matter,
     is_secret_name,
     scrub,
     scrub_mapping,
     scrub_text,
 )
+from auditspan.capture.secret_labels import digits_do_not_matter
 from auditspan.schema import rules
 from tests.capture.planted import KINDS, Plant, plants
 

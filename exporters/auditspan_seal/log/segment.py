@@ -65,6 +65,20 @@ class SegmentWriter:
         """The running number of the last record of the current segment; 0: there is none."""
         return self._file.lines if self._file is not None else 0
 
+    def check(self) -> None:
+        """Look, for every 16th record, whether the disk budget allows more.
+
+        Raises:
+            OverBudget: it does not.
+        """
+        gate = self._gate
+        # Not for every record: that would cost as much as making it.
+        if gate is not None and (self._file is None or self.place.lines & 15 == 0 or gate.shut) and gate.closed:
+            raise OverBudget(
+                f"The log directory {self._folder.parent} uses more disk than AUDITSPAN_DISK_BUDGET allows.",
+                "See `auditspan status`: deliver and reconcile, so that log files can be removed, or raise the budget.",
+            )
+
     def append(self, make: Make, ready: Ready | None = None) -> tuple[str, int] | None:
         """Append one statement; when this returns, it survives the death of the process.
 
@@ -84,13 +98,7 @@ class SegmentWriter:
         # Who has something ready has asked that already; it is a system call.
         if ready is None and self.place.process != os.getpid():
             self.forked()  # by something that does not call Python's fork hooks
-        gate, file = self._gate, self._file
-        # Not for every record: that would cost as much as making it.
-        if gate is not None and (file is None or file.lines & 15 == 0 or gate.shut) and gate.closed:
-            raise OverBudget(
-                f"The log directory {self._folder.parent} uses more disk than AUDITSPAN_DISK_BUDGET allows.",
-                "See `auditspan status`: deliver and reconcile, so that log files can be removed, or raise the budget.",
-            )
+        self.check()
         with self._lock:
             if self.place.held:
                 self._later.append(make)

@@ -42,11 +42,11 @@ def scrub_text(text: str) -> str:
 def _load() -> None:
     global _begun, _known
     _begun = True
-    from auditspan.capture import secret_detection
+    from auditspan.capture import secret_detection, secret_labels
 
     globals().update(scrub_mapping=secret_detection.scrub_mapping, scrub_text=secret_detection.scrub_text)
     known = (secret_detection._clean, secret_detection._clean_names, secret_detection.scrub_text)
-    _known = (*known, secret_detection.digits_do_not_matter)
+    _known = (*known, secret_labels.digits_do_not_matter)
 
 
 def _finish() -> None:
