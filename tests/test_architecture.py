@@ -94,7 +94,7 @@ MAY_IMPORT = {
     "auditspan_seal.processor": ("auditspan_seal.interrupts", "auditspan_seal.recording", "auditspan_seal.service"),
     "auditspan_seal.verify": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.keys", "auditspan_seal.log",
-        "auditspan_seal.spans", "auditspan_seal.delivery", "auditspan_seal.witness.trusted",
+        "auditspan_seal.native", "auditspan_seal.spans", "auditspan_seal.delivery", "auditspan_seal.witness.trusted",
     ),
     "auditspan_seal.reconcile": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.log", "auditspan_seal.spans",

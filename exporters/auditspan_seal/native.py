@@ -49,6 +49,11 @@ class Native(Protocol):
     def spans(self, entries: list[Any], begin: int, most: int, origin: bytes, /) -> tuple[bytes, bytes, bytes, int]:
         """Return resource, scope and spans of entries up to the first that is not usual, and where that is."""
 
+    def plain(
+        self, lines: list[bytes], begin: int, origin: bytes, /
+    ) -> tuple[list[bytes], list[str], list[int], list[int], list[tuple[int, tuple[str, ...], str]]]:
+        """Return what the verifier is to know of lines that are plain spans, up to the first that is not."""
+
     def usual(
         self, lines: list[bytes], segment: bytes, number: int, origin: bytes, marks: tuple[bytes, ...], /
     ) -> tuple[int, bytes]:

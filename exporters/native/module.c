@@ -5,12 +5,14 @@
 #define Py_LIMITED_API 0x030A0000
 #include <Python.h>
 
+#define LONGEST (1024 * 1024)  // bytes of a line that is still usual
+
 #include "documents.h"
+#include "entries.h"
 #include "recorder.h"
 
 #define MOST_LINES 4096
 #define MOST_MARKS 8
-#define LONGEST (1024 * 1024)  // bytes of a line that is still usual
 
 // -- spans ------------------------------------------------------------------------------------------------------
 // Take entries (place, statement, private) from `begin` on, as long as they are usual; each stays referenced in `held`.
@@ -165,6 +167,7 @@ static PyObject *usual(PyObject *module, PyObject *args) {
 }
 
 static PyMethodDef methods[] = {
+    {"plain", plain, METH_VARARGS, plain_doc},
     {"spans", spans, METH_VARARGS, spans_doc},
     {"usual", usual, METH_VARARGS, usual_doc},
     {NULL, NULL, 0, NULL},

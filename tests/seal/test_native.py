@@ -35,6 +35,9 @@ from auditspan_seal.native import NATIVE, Native, Recorder
 from auditspan_seal.otlp import as_json
 from auditspan_seal.otlp.parcel import Entry, Item
 from auditspan_seal.recording import StatementMaker
+from auditspan_seal.verify import entries as verify_entries
+from auditspan_seal.verify.entries import Entries
+from auditspan_seal.verify.facts import Extra
 from tests.records import audit_attributes
 from tests.seal import test_otlp, test_recording
 
@@ -497,6 +500,65 @@ def test_whole_lines_are_taken_at_once(native: Native) -> None:
         begun = lines[3].replace(b'"data.update"', mark)
         assert native.usual([*lines[:3], begun], b'"segment"', 1, b'"origin"', MARKS)[0] == 3
         assert native.usual([*lines[:3], begun], b'"segment"', 1, b'"origin"', ())[0] == 4
+
+
+def judged(lines: list[bytes]) -> list[tuple[Any, ...]]:
+    """Return what the verifier knows of lines of a log file."""
+    entries = Entries("origin", "log/0")
+    entries.read([b"e " + line + b"\n" for line in lines])
+    return [
+        (fact.leaf, fact.origin, fact.kind, fact.segment, fact.number, fact.time, told(fact.extra))
+        for fact in entries.facts()
+    ]
+
+
+def told(extra: Extra | None) -> Any:
+    return extra and (extra.present, extra.flaws, extra.values, extra.stated, extra.shown, extra.span_id)
+
+
+@needs_native
+@pytest.mark.parametrize("seed", range(4))
+def test_the_verifier_judges_hostile_lines_as_without_it(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    dice = random.Random(seed)
+    lines = recorded()
+    assert all(PRIVATE_MARK in line for line in lines)
+    plain = 0
+    for _ in range(HOSTILE // 4):
+        some = [mutated(line, dice) if dice.random() < 0.7 else line for line in dice.sample(lines, 4)]
+        some = [line for line in some if b"\n" not in line]
+        with monkeypatch.context() as patch:
+            made = judged(some)
+            patch.setattr(verify_entries, "NATIVE", None)
+            assert judged(some) == made, some
+        plain += sum(kind == "span" for _, _, kind, *_ in made)
+    assert plain > HOSTILE // 4
+
+
+@needs_native
+def test_the_verifier_takes_plain_lines_at_once(native: Native) -> None:
+    lines = recorded()
+    hashed, segments, numbers, times, personal = native.plain(lines, 0, b'"origin"')
+    assert hashed == [b"\0" + line.partition(PRIVATE_MARK)[0] for line in lines]
+    assert (segments, numbers) == (["segment"] * 40, list(range(1, 41))) and times == [10**18 + 1] * 40
+    assert personal == [(at, ("audit.actor.id",), "8000000000000007") for at in range(40)]
+    assert len(native.plain(lines, 7, b'"origin"')[0]) == 33
+    statement, _, private = lines[0].partition(PRIVATE_MARK)
+    salted = orjson.loads(private)
+    value = salted["audit.actor.id"]
+    for wrong in (
+        statement, statement + b"\t", statement + b"\t{}", lines[0].replace(value[1].encode(), b"else"),
+        statement + b"\t" + orjson.dumps({"other": value}), statement + b"\t" + orjson.dumps(salted | {"other": value}),
+        statement + b"\t" + orjson.dumps({"audit.actor.id": [value[0].replace("==", "=="[:1]), value[1]]}),
+        statement + b"\t" + orjson.dumps({"audit.actor.id": [value[0], [value[1]]]}),
+        lines[0].replace(b'"number":1,', b'"number":0,'), lines[0].replace(b'"end":"1', b'"end":"99999'),
+        lines[0].replace(b'"v":2', b'"v":3'), lines[0].replace(b'"type":"span"', b'"type":"gap"'),
+    ):  # fmt: skip
+        assert wrong != lines[0]
+        assert [len(column) for column in native.plain([lines[1], wrong, lines[2]], 0, b'"origin"')[:4]] == [1] * 4
+    for arguments in ((), (1, 0, b"x"), (lines, 0, "x"), (lines, None, b"x")):
+        with pytest.raises(TypeError):
+            native.plain(*arguments)
+    assert native.plain([1, lines[0]], 0, b'"origin"') == ([], [], [], [], [])
 
 
 @needs_native
