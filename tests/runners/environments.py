@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from tests.environments import environment
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,7 @@ class Runner:
         requirements: PEP 508 requirements, pinned: what a resolver may pick is a test that may change by itself.
         select: further arguments of pytest, for example a smaller selection for the oldest version.
         at_least: so many tests must have passed.
+        part: which part of ``make test`` runs it (``tests/parts.py``).
     """
 
     name: str
@@ -23,8 +27,13 @@ class Runner:
     requirements: tuple[str, ...]
     select: tuple[str, ...] = ()
     at_least: int = 1
+    part: str = "runners"
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.version}"
 
 
+OLDEST = "oldest"
 TOOLS = ("pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "pyyaml>=6", "zstandard>=0.22")
 
 # Prefect caps neither: with newer ones its server does not start, or its scheduler dies while all else works.
@@ -66,6 +75,7 @@ RUNNERS: tuple[Runner, ...] = (
         ("celery==5.3.6", "kombu==5.3.5", "billiard==4.2.0", "redis==5.0.1"),
         ("-k", "not newest and not transparency"),
         at_least=30,
+        part=OLDEST,
     ),
     Runner(
         "celery",
@@ -78,8 +88,10 @@ RUNNERS: tuple[Runner, ...] = (
             "pytest-subtests==0.15.0",
             "freezegun==1.5.5",
             "setuptools>=70",
+            "pip",  # fetches the source distribution
         ),
         ("-k", "transparency"),
+        part=OLDEST,
     ),
     # With a Celery, to send jobs with from a task (tests/backend/test_story.py).
     Runner(
@@ -87,8 +99,14 @@ RUNNERS: tuple[Runner, ...] = (
         "newest",
         ("apache-airflow==3.3.2", "celery==5.7.0", "kombu==5.7.0", "redis==8.1.0"),
         at_least=17,
+        part="airflow",
     ),
-    Runner("airflow", "oldest", _AIRFLOW_3_0, ("-k", "test_dag_test or test_plugin"), at_least=5),
+    Runner("airflow", "oldest", _AIRFLOW_3_0, ("-k", "test_dag_test or test_plugin"), at_least=5, part=OLDEST),
     Runner("prefect", "newest", NEWEST_PREFECT, at_least=44),
-    Runner("prefect", "oldest", OLDEST_PREFECT, SINCE_THEN, at_least=34),
+    Runner("prefect", "oldest", OLDEST_PREFECT, SINCE_THEN, at_least=34, part=OLDEST),
 )
+
+
+def environment_of(runner: Runner) -> Path:
+    """Return the ``bin`` folder of a row's environment."""
+    return environment(str(runner), *TOOLS, *runner.requirements)
