@@ -36,10 +36,14 @@ def wanted(parts: Collection[str]) -> Iterator[tuple[str, Callable[[], Path]]]:
         (part, name, lambda name=name: environments.named(name))  # type: ignore[misc]
         for name, part in WANTED_BY.items()
     ]
-    found += [(row.part, str(row), lambda row=row: environment_of(row)) for row in RUNNERS]  # type: ignore[misc]
+    found += [
+        (row.part, f"{row.name}-{row.inside or row.version}", lambda row=row: environment_of(row)) for row in RUNNERS
+    ]  # type: ignore[misc]
     order = ["others", "oldest", "backend", "runners", "airflow"]
+    seen: set[str] = set()
     for part, name, build in sorted(found, key=lambda one: order.index(one[0])):
-        if part in parts:
+        if part in parts and name not in seen:
+            seen.add(name)
             yield name, build
 
 

@@ -20,6 +20,7 @@ class Runner:
         select: further arguments of pytest, for example a smaller selection for the oldest version.
         at_least: so many tests must have passed.
         part: which part of ``make test`` runs it (``tests/parts.py``).
+        inside: the version whose environment it runs in; empty: it has one of its own.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Runner:
     select: tuple[str, ...] = ()
     at_least: int = 1
     part: str = "runners"
+    inside: str = ""
 
     def __str__(self) -> str:
         return f"{self.name}-{self.version}"
@@ -42,6 +44,18 @@ OLDEST_PREFECT = ("prefect==3.4.0", "fastapi>=0.115,<0.116", "sqlalchemy>=2.0,<2
 # Its runner does not tell a run why it is ended, and it has no pools of processes.
 SINCE_THEN = ("--ignore=tests/runners/prefect_runner/test_server.py", "-k", "not process_pool")
 
+_AIRFLOW = (
+    "apache-airflow==3.3.2",
+    # To send jobs with from a task (tests/backend/test_story.py).
+    "celery==5.7.0",
+    "kombu==5.7.0",
+    "redis==8.1.0",
+    # For Airflow's own tests.
+    "kgb==7.3",
+    "pandas>=2.2",
+    "pip",
+    "time-machine>=2.16",
+)
 # Unpinned, the resolver takes a fastapi and a cadwyn with which no task of Airflow 3.0 can be started.
 _AIRFLOW_3_0 = (
     "apache-airflow==3.0.6",
@@ -93,14 +107,15 @@ RUNNERS: tuple[Runner, ...] = (
         ("-k", "transparency"),
         part=OLDEST,
     ),
-    # With a Celery, to send jobs with from a task (tests/backend/test_story.py).
     Runner(
         "airflow",
         "newest",
-        ("apache-airflow==3.3.2", "celery==5.7.0", "kombu==5.7.0", "redis==8.1.0"),
+        _AIRFLOW,
+        ("-k", "not transparency"),
         at_least=21,
         part="airflow",
     ),
+    Runner("airflow", "transparency", _AIRFLOW, ("-k", "transparency"), part=OLDEST, inside="newest"),
     Runner("airflow", "oldest", _AIRFLOW_3_0, ("-k", "test_dag_test or test_plugin"), at_least=8, part=OLDEST),
     Runner("prefect", "newest", NEWEST_PREFECT, at_least=44),
     Runner("prefect", "oldest", OLDEST_PREFECT, SINCE_THEN, at_least=34, part=OLDEST),
@@ -109,4 +124,4 @@ RUNNERS: tuple[Runner, ...] = (
 
 def environment_of(runner: Runner) -> Path:
     """Return the ``bin`` folder of a row's environment."""
-    return environment(str(runner), *TOOLS, *runner.requirements)
+    return environment(f"{runner.name}-{runner.inside or runner.version}", *TOOLS, *runner.requirements)
