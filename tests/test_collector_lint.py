@@ -133,7 +133,7 @@ EDITS: list[tuple[str, tuple[str, ...], str | Edit]] = [
     ("kafka-acks", KAFKA_AGENT, exporter("{producer: {required_acks: 1}}", "kafka/records")),
     ("kafka-marks-early", KAFKA_GATEWAY, "receivers: {kafka: {message_marking: {on_error: true}}}"),
     ("kafka-marks-early", KAFKA_GATEWAY, "receivers: {kafka: {error_backoff: {enabled: false}}}"),
-    ("control-attributes", BASE, ("(elasticsearch\\\\..*|data_stream\\\\..*|elastic\\\\.mapping\\\\.mode|\\\\s*)", "\\\\s*")),
+    ("control-attributes", BASE, ("elasticsearch\\\\..*|", "")),
     ("control-attributes", BASE, ("|encoding\\\\.format", "")),
     ("control-attributes", BASE, ("      - context: spanevent\n        statements:\n          - delete_m",
                                   '      - context: spanevent\n        conditions: [name == "x"]\n        statements:\n          - delete_m')),

@@ -47,6 +47,7 @@ _ATTRIBUTE = r'(?P<path>(?:\w+\.)*)attributes\["(?P<key>[^"]*)"\]'
 _COMPARED = re.compile(_ATTRIBUTE + r'\s*(?P<how>==|!=)\s*(?:(?P<nil>nil)|"(?P<text>[^"]*)")')
 _TYPED = re.compile(r"Is(?P<type>String|Int|Double|Bool|Map|List)\(\s*" + _ATTRIBUTE + r"\s*\)")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\band\b|\bor\b|\bnot\b|[()]|\s+|[^"()\s]+')
+_RUNE = re.compile(r"\\x\{([0-9a-fA-F]{1,6})\}")
 _WHERE = re.compile(r"(?:^|\s)where\s")
 
 
@@ -68,6 +69,14 @@ def where(statement: str) -> tuple[str, str]:
         if not any(start <= found.start() < end for start, end in quoted):
             return statement[: found.start()].strip(), statement[found.end() :].strip()
     return statement.strip(), ""
+
+
+def matches(pattern: str, text: str) -> bool | None:
+    """Return whether a regular expression of Go finds something in a text; None: it is not understood."""
+    try:
+        return re.search(_RUNE.sub(lambda found: f"\\U{int(found[1], 16):08x}", pattern), text) is not None
+    except re.error:
+        return None
 
 
 def claims(condition: str) -> list[str]:

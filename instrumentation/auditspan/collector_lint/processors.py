@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-import re
+import functools
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -71,22 +72,15 @@ def _actions(section: str, context: str) -> Check:
             if pattern and action in ("delete", "hash"):
                 trail.replaced_where(str(pattern), f"{name}: {action}", *path)
                 if action == "delete" and always:
-                    trail.removed(context, lambda found, given=str(pattern): _matches(given, found))  # type: ignore[misc]
+                    trail.removed(context, functools.partial(ottl.matches, str(pattern)))
             if key:
                 trail.replaced(key, f"{name}: {action}", *path)
                 if always and action == "delete":
-                    trail.removed(context, lambda found, given=key: found == given)  # type: ignore[misc]
+                    trail.removed(context, functools.partial(operator.eq, key))
                 elif always and action == "upsert":
                     trail.written(context, key)
 
     return checked
-
-
-def _matches(pattern: str, text: str) -> bool:
-    try:
-        return re.search(pattern, text) is not None
-    except re.error:
-        return False
 
 
 def _redaction(trail: Trail, name: str, settings: dict[str, Any]) -> None:

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from auditspan.collector_lint import ottl
 from auditspan.collector_lint.ottl import Kind
 from auditspan.collector_lint.rules import RULES, Finding, Level
 from auditspan.collector_lint.source import Configuration
@@ -59,7 +59,7 @@ class Trail:
         component = "::".join(path[:2])
         self.findings.append(Finding(rule, level or RULES[rule].level, what, component, file, line))
 
-    def removed(self, context: str, which: Callable[[str], bool]) -> None:
+    def removed(self, context: str, which: Callable[[str], bool | None]) -> None:
         """Note that attributes were removed in a context, whoever had set them."""
         gone = {(place, key) for place, key in self.senders | self.ours if place == context and which(key)}
         self.senders -= gone
@@ -78,10 +78,7 @@ class Trail:
 
     def replaced_where(self, pattern: str, how: str, *path: str) -> None:
         """Judge that all fields are replaced or removed whose names match."""
-        try:
-            hit = next((name for name in SAMPLES if re.search(pattern, name)), None)
-        except re.error:
+        if ottl.matches(pattern, "") is None:
             self.find("may-rewrite", f"{how} what matches {pattern}, which this lint cannot read", *path)
-            return
-        if hit:
+        elif hit := next((name for name in SAMPLES if ottl.matches(pattern, name)), None):
             self.find("rewrite", f"{how} what matches {pattern}, e.g. {hit}", *path)

@@ -77,7 +77,7 @@ def _statement(trail: Trail, name: str, text: str, context: str, always: bool, p
         )
     elif attributes := _ATTRIBUTES.fullmatch(target):
         _many(trail, name, function, _context(attributes, context), given, always and held is True, path)
-    elif "cache" not in target and context != "spanevent":
+    elif "cache" not in target and context != "spanevent" and condition != f"{target} < 0":  # a time that is none
         trail.find("rewrite", f"{name} changes {target}", *path)
 
 
@@ -110,7 +110,7 @@ def _many(
         if record:
             trail.replaced_where(texts[0], f"{name} deletes", *path)
         if always:
-            trail.removed(context, lambda key: _matches(texts[0], key))
+            trail.removed(context, lambda key: ottl.matches(texts[0], key) is True)
     elif function == "merge_maps" and texts[-1:] == ["insert"]:
         pass  # sets what is not there
     elif record:
@@ -123,10 +123,3 @@ def _texts(value: Any) -> list[str]:
 
 def _unquoted(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text)
-
-
-def _matches(pattern: str, key: str) -> bool:
-    try:
-        return re.search(pattern, key) is not None
-    except re.error:
-        return False
