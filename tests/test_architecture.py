@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "auditspan.connectors": ("auditspan.schema", "auditspan.capture"),
     "auditspan.webhooks": ("auditspan.schema", "auditspan.capture"),
     "auditspan.propagation": ("auditspan.schema", "auditspan.capture"),
+    "auditspan.collector_lint": ("auditspan_seal.errors",),
     "auditspan.devstack": ("auditspan", "auditspan_seal.errors"),
     # the event model at its source; the pure part knows nothing of files
     "auditspan.registry": ("auditspan.registry", "auditspan_seal.errors"),
@@ -34,7 +35,7 @@ MAY_IMPORT = {
     "auditspan.boot": ("auditspan", "auditspan.metrics", "auditspan.selfcheck", "auditspan.capture", "auditspan_seal"),
     "auditspan.cli": (
         "auditspan", "auditspan.metrics", "auditspan.schema", "auditspan.registry", "auditspan.devstack",
-        "auditspan_seal",
+        "auditspan.collector_lint", "auditspan_seal",
     ),
     # the seal, lowest layer first
     "auditspan_seal.errors": (),

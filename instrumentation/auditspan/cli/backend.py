@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from auditspan.cli import common
+from auditspan.cli import backend_lint, common
 from auditspan.cli.arrival import describe, range_as_json
 from auditspan_seal.errors import AuditspanError, DirectoryError, SourceError
 from auditspan_seal.log.attempt import Attempt
@@ -30,9 +30,10 @@ def register(verbs: common.Verbs) -> None:
         run,
         "Compare Elasticsearch with the log and bring back what is missing there.",
         "auditspan backend reconcile --elasticsearch http://127.0.0.1:9200",
-        "see `auditspan backend reconcile --help`",
+        "see the help of each command, e.g. `auditspan backend reconcile --help`",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    backend_lint.register(commands)
     reconcile = common.add_verb(
         commands,
         "reconcile",
