@@ -24,7 +24,11 @@ MAY_IMPORT = {
     "auditspan.webhooks": ("auditspan.schema", "auditspan.capture"),
     "auditspan.propagation": ("auditspan.schema", "auditspan.capture"),
     "auditspan.collector_lint": ("auditspan_seal.errors",),
-    "auditspan.devstack": ("auditspan", "auditspan_seal.errors"),
+    "auditspan.devstack": ("auditspan", "auditspan.backend_setup", "auditspan_seal.errors"),
+    "auditspan.backend_setup": (
+        "auditspan.registry", "auditspan_seal.errors", "auditspan_seal.spans", "auditspan_seal.keys",
+        "auditspan_seal.log", "auditspan_seal.verify",
+    ),
     # the event model at its source; the pure part knows nothing of files
     "auditspan.registry": ("auditspan.registry", "auditspan_seal.errors"),
     "auditspan.registry.model": ("auditspan_seal.errors",),
@@ -35,7 +39,7 @@ MAY_IMPORT = {
     "auditspan.boot": ("auditspan", "auditspan.metrics", "auditspan.selfcheck", "auditspan.capture", "auditspan_seal"),
     "auditspan.cli": (
         "auditspan", "auditspan.metrics", "auditspan.schema", "auditspan.registry", "auditspan.devstack",
-        "auditspan.collector_lint", "auditspan_seal",
+        "auditspan.backend_setup", "auditspan.collector_lint", "auditspan_seal",
     ),
     # the seal, lowest layer first
     "auditspan_seal.errors": (),
