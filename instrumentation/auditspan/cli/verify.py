@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from auditspan.cli import common
+from auditspan.cli import common, links
 from auditspan_seal.errors import SourceError
 from auditspan_seal.formats.note import Note, VerifierKey
 from auditspan_seal.keys import read_verifier_keys
@@ -114,7 +114,8 @@ def run(options: argparse.Namespace) -> int:
     trust = _trust(options)
     report = _verify(options, trust)
     if options.json:
-        common.print_json(report.as_json())
+        found = {origin: link for origin in report.logs if (link := links.of_origin(origin))}
+        common.print_json(report.as_json() | ({"links": found} if found else {}))
     else:
         show(report, common.console())
     return report.exit_code
@@ -201,6 +202,8 @@ def show(report: Report, console: Console) -> None:
     )
     for origin, size in report.logs.items():
         console.print(f"  log {escape(origin)}: {size} entries", style="dim")
+        if (link := links.of_origin(origin)) is not None:
+            console.print(f"    {link}", style="dim", markup=False, soft_wrap=True)
     trust = {"pinned": "the key that was given", "first_use": "the key that the log names itself (first use)"}
     console.print(f"  trust: {trust.get(report.trust, report.trust)}", style="dim")
     for origin, indexes in report.erasures.items():
