@@ -12,7 +12,7 @@ from elasticsearch import Elasticsearch
 
 from auditspan.devstack import Stack
 from auditspan.devstack.system import tail
-from tests.backend import honest
+from tests.backend import honest, incident_data
 
 _PARTS = pytest.StashKey[dict[str, str]]()
 _FOLDER = pytest.StashKey[Path]()
@@ -60,3 +60,9 @@ def automations(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Autom
     found = Automations(logs, honest.delivered(api, logs), api.read(honest.EVENTS))
     api.close()
     return found
+
+
+@pytest.fixture(scope="session")
+def incident(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> incident_data.Incident:
+    """A week with an incident in it, and its ledger."""
+    return incident_data.tell(tmp_path_factory.mktemp("incident"), stack.otlp_http_endpoint, stack.elasticsearch_url)

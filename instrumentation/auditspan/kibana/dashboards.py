@@ -81,7 +81,7 @@ ACTIVITY: Final = Dashboard(
         ),
         Panel("How it ended", "When do things fail?", BARS, ("@timestamp", "audit.outcome"), where=DONE),
         Panel("Where", "In which environment?", DONUT, ("deployment.environment.name",), where=DONE),
-        Panel("Actions", "What was done?", DONUT, ("audit.action",), where=DONE),
+        Panel("Actions", "What was done?", DONUT, ("audit.action",), where=DONE, top=20),
         Panel("Who", "Who acted?", DONUT, ("audit.actor.type", "audit.actor.id"), where=DONE),
         Panel("On what", "What was acted on?", TABLE, ("audit.target.type", "audit.target.id"), where=DONE, top=20),
         Panel(

@@ -156,7 +156,10 @@ class Panel:
                 aggregations = {f"b{level}": {"date_histogram": steps, "aggs": aggregations}}
             else:
                 # Lens orders by the first metric, and shows no row for documents without the field.
-                order = {self.metrics[0].order: "desc"} if self.metrics[0].order else {"_key": "asc"}
+                by = self.metrics[0].order
+                if by == "m0":  # of this level: what is further in cannot be ordered by
+                    aggregations = aggregations | {"m0": self.metrics[0].aggregation()}
+                order = {by: "desc"} if by else {"_key": "asc"}
                 terms = {"field": fields.path(name), "size": self.top, "order": order}
                 aggregations = {f"b{level}": {"terms": terms, "aggs": aggregations}}
         query = {"bool": {"filter": [kql.to_query(self.where), *also]}}

@@ -235,7 +235,7 @@ def _quiet(said: Parameters) -> kql.Query:
     hours = [
         {"range": {fields.TIME: {"gte": since, "lt": until, "time_zone": said.time_zone}}} for since, until in spans
     ]
-    found = [kql.to_query(DONE), kql.any_of(hours)]
+    found = [kql.to_query(f"{DONE} and not automation.workflow.name : auditspan.verify"), kql.any_of(hours)]
     without: list[kql.Query] = []
     if said.quiet_ignores_triggers:
         without = [_terms("automation.trigger.type", said.quiet_ignores_triggers)]
