@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,12 @@ def tell(folder: Path, endpoint: str, elasticsearch: str) -> Incident:
     production, staging, auditor = folder / "production", folder / "staging", folder / "auditor"
     production.mkdir(parents=True)
     (production / ON_PURPOSE).touch()  # one record of the story is not conformant
-    _play("week", production, ledger, endpoint)
-    _play("staging", staging, ledger, endpoint)
+    with ThreadPoolExecutor(2) as both:
+        for played in [
+            both.submit(_play, "week", production, ledger, endpoint),
+            both.submit(_play, "staging", staging, ledger, endpoint),
+        ]:
+            played.result()
     _play("dying", production, ledger, endpoint, -signal.SIGKILL)
     _tear(production)
     signed = environment(endpoint)
