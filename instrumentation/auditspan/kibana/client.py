@@ -84,7 +84,8 @@ class Kibana:
         if exists:
             self._ask("POST", f"/api/data_views/data_view/{quote(name)}", {200}, json={"data_view": said})
         else:
-            self._ask("POST", "/api/data_views/data_view", {200}, json={"data_view": {"id": name, **said}})
+            new = {"id": name, "allowNoIndex": True, **said}  # before the first record there is no index
+            self._ask("POST", "/api/data_views/data_view", {200}, json={"data_view": new})
 
     def saved(self, kind: str, name: str) -> Object | None:
         """Return a saved object as Kibana exports it; None: there is none."""

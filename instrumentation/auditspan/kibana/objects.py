@@ -63,7 +63,7 @@ def data_view(view: DataView, names: Names) -> Object:
     attributes = {
         "title": view.pattern, "name": view.name, "timeFieldName": fields.TIME,
         "fieldFormatMap": _json(DataView.FORMATS), "fieldAttrs": "{}", "fields": "[]", "runtimeFieldMap": "{}",
-        "sourceFilters": "[]", "typeMeta": "{}",
+        "sourceFilters": "[]", "typeMeta": "{}", "allowNoIndex": True,
     }  # fmt: skip
     return _object("index-pattern", names(view.id), attributes, [])
 
