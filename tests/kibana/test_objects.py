@@ -54,6 +54,13 @@ def test_the_files_are_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
     assert generator.main(["--check"]) == 0, capsys.readouterr().err
 
 
+def test_the_pictures_show_every_panel() -> None:
+    for page in DASHBOARDS:
+        picture = (ROOT / "docs" / "kibana" / f"{page.id.removeprefix('auditspan-')}.svg").read_text(encoding="utf-8")
+        missing = [panel.title for panel in page.panels if f">{panel.title}</text>" not in picture]
+        assert missing == [], "run `python -m tests.backend.kibana_pictures`"
+
+
 def test_the_default_parameters_are_those_of_the_file() -> None:
     assert parameters.read(CONFIG / "kibana" / "parameters.yaml") == Parameters()
 
