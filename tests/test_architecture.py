@@ -55,8 +55,9 @@ MAY_IMPORT = {
     "auditspan_seal.native": ("auditspan_seal",),  # the module in C
     "auditspan_seal.recording": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.guard", "auditspan_seal.interrupts",
-        "auditspan_seal.native",
+        "auditspan_seal.log", "auditspan_seal.native", "auditspan_seal.salts",
     ),
+    "auditspan_seal.salts": ("auditspan_seal.formats",),
     "auditspan_seal.spans": ("auditspan_seal.errors", "auditspan_seal.formats"),
     "auditspan_seal.otlp": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.spans", "auditspan_seal.forks",
@@ -77,6 +78,10 @@ MAY_IMPORT = {
         "auditspan_seal.errors", "auditspan_seal.log", "auditspan_seal.ship", "auditspan_seal.witness",
     ),
     "auditspan_seal.modes": (),
+    "auditspan_seal.patience": (
+        "auditspan_seal.errors", "auditspan_seal.log", "auditspan_seal.modes", "auditspan_seal.synced",
+    ),
+    "auditspan_seal.losses": ("auditspan_seal.formats", "auditspan_seal.log"),
     "auditspan_seal.late": (
         "auditspan_seal.forks",
         "auditspan_seal.driver", "auditspan_seal.keys", "auditspan_seal.standing", "auditspan_seal.ship",
@@ -87,12 +92,12 @@ MAY_IMPORT = {
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.recording", "auditspan_seal.log",
         "auditspan_seal.driver", "auditspan_seal.guard", "auditspan_seal.modes", "auditspan_seal.synced",
         "auditspan_seal.deferred", "auditspan_seal.interrupts", "auditspan_seal.forks",
-        "auditspan_seal.late", "auditspan_seal.native",
+        "auditspan_seal.late", "auditspan_seal.losses", "auditspan_seal.native", "auditspan_seal.patience",
     ),
-    "auditspan_seal.processor": ("auditspan_seal.service",),
+    "auditspan_seal.processor": ("auditspan_seal.interrupts", "auditspan_seal.recording", "auditspan_seal.service"),
     "auditspan_seal.verify": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.keys", "auditspan_seal.log",
-        "auditspan_seal.spans", "auditspan_seal.delivery", "auditspan_seal.witness.trusted",
+        "auditspan_seal.native", "auditspan_seal.spans", "auditspan_seal.delivery", "auditspan_seal.witness.trusted",
     ),
     "auditspan_seal.reconcile": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.log", "auditspan_seal.spans",
