@@ -12,7 +12,7 @@ from elasticsearch import Elasticsearch
 
 from auditspan.devstack import Stack
 from auditspan.devstack.system import tail
-from tests.backend import honest
+from tests.backend import honest, incident_data
 from tests.backend import secured as secured_servers
 from tests.backend.secured import Secured
 
@@ -74,3 +74,9 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
             for tenant, environment in secured_servers.TENANTS:
                 place.logs[tenant, environment] = place.record(f"log-{tenant}-{environment}", tenant, environment)
             yield place
+
+
+@pytest.fixture(scope="session")
+def incident(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> incident_data.Incident:
+    """A week with an incident in it, and its ledger."""
+    return incident_data.tell(tmp_path_factory.mktemp("incident"), stack.otlp_http_endpoint, stack.elasticsearch_url)

@@ -33,7 +33,7 @@ from tests.backend.conftest import Automations
 from tests.backend.honest import AUDIT, LOG, Api, Hit
 from tests.backend.mutations import attributes, kind_of
 from tests.conftest import BIN
-from tests.environments import environment
+from tests.environments import named
 
 pytestmark = [pytest.mark.backend, pytest.mark.timeout(900)]
 
@@ -116,7 +116,7 @@ def server(
     if stack.parts["elasticsearch"].startswith("running at"):
         pytest.skip("the server of this session was named by AUDITSPAN_ELASTICSEARCH_URL; there is only that one")
     # The client of that major: `pip install 'elasticsearch<9'` is what many users have.
-    commands = environment("elasticsearch-8", "elasticsearch>=8.19,<9")
+    commands = named("elasticsearch-8")
     stack.stop_collector()
     stack.stop_elasticsearch()
     try:

@@ -205,7 +205,8 @@ for thread in range(3):
     threading.Thread(target=work, args=(thread,), daemon=True).start()
 while min(count) < 1:
     time.sleep(0.01)
-log.flush(30)  # and what signs is there: a thread that imports may make Python forget that it was Ctrl-C
+while not there():  # and what signs has done so: a thread that imports may make Python forget that it was Ctrl-C
+    time.sleep(0.01)
 {what}
 """
     process = run(log_folder, text, AUDITSPAN_MODE=mode, AUDITSPAN_MAX_WAIT="2")
