@@ -18,6 +18,7 @@ demo: $(STAMP)  ## run a real automation under audit, verify it, tamper with it
 
 generate: $(STAMP)  ## write everything that is derived from the registry
 	$(BIN)/python -m auditspan.registry
+	$(BIN)/python -m auditspan.kibana
 
 benchmark: $(STAMP)  ## measure side by side, and write docs/benchmarks.md
 	$(BIN)/python -m tests.benchmarks

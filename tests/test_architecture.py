@@ -23,18 +23,25 @@ MAY_IMPORT = {
     "auditspan.connectors": ("auditspan.schema", "auditspan.capture"),
     "auditspan.webhooks": ("auditspan.schema", "auditspan.capture"),
     "auditspan.propagation": ("auditspan.schema", "auditspan.capture"),
-    "auditspan.devstack": ("auditspan", "auditspan_seal.errors"),
+    "auditspan.collector_lint": ("auditspan_seal.errors",),
+    "auditspan.devstack": ("auditspan", "auditspan.backend_setup", "auditspan_seal.errors"),
+    "auditspan.backend_setup": (
+        "auditspan.registry", "auditspan_seal.errors", "auditspan_seal.spans", "auditspan_seal.keys",
+        "auditspan_seal.log", "auditspan_seal.verify",
+    ),
     # the event model at its source; the pure part knows nothing of files
     "auditspan.registry": ("auditspan.registry", "auditspan_seal.errors"),
     "auditspan.registry.model": ("auditspan_seal.errors",),
     "auditspan.registry.compare": ("auditspan.registry.model", "auditspan.registry.compare_rules"),
     "auditspan.registry.compare_rules": (),
+    # what Kibana shows of records; it reads the registry, and nothing of records themselves
+    "auditspan.kibana": ("auditspan.registry", "auditspan_seal.errors"),
     # the two composition roots
     "auditspan.metrics": ("auditspan.capture", "auditspan_seal"),
     "auditspan.boot": ("auditspan", "auditspan.metrics", "auditspan.selfcheck", "auditspan.capture", "auditspan_seal"),
     "auditspan.cli": (
         "auditspan", "auditspan.metrics", "auditspan.schema", "auditspan.registry", "auditspan.devstack",
-        "auditspan_seal",
+        "auditspan.backend_setup", "auditspan.collector_lint", "auditspan.kibana", "auditspan_seal",
     ),
     # the seal, lowest layer first
     "auditspan_seal.errors": (),
@@ -52,8 +59,9 @@ MAY_IMPORT = {
     "auditspan_seal.native": ("auditspan_seal",),  # the module in C
     "auditspan_seal.recording": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.guard", "auditspan_seal.interrupts",
-        "auditspan_seal.native",
+        "auditspan_seal.log", "auditspan_seal.native", "auditspan_seal.salts",
     ),
+    "auditspan_seal.salts": ("auditspan_seal.formats",),
     "auditspan_seal.spans": ("auditspan_seal.errors", "auditspan_seal.formats"),
     "auditspan_seal.otlp": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.spans", "auditspan_seal.forks",
@@ -74,6 +82,11 @@ MAY_IMPORT = {
         "auditspan_seal.errors", "auditspan_seal.log", "auditspan_seal.ship", "auditspan_seal.witness",
     ),
     "auditspan_seal.modes": (),
+    "auditspan_seal.patience": (
+        "auditspan_seal.errors", "auditspan_seal.log", "auditspan_seal.modes", "auditspan_seal.synced",
+    ),
+    "auditspan_seal.beginning": ("auditspan_seal.errors", "auditspan_seal.salts"),
+    "auditspan_seal.losses": ("auditspan_seal.formats", "auditspan_seal.log"),
     "auditspan_seal.late": (
         "auditspan_seal.forks",
         "auditspan_seal.driver", "auditspan_seal.keys", "auditspan_seal.standing", "auditspan_seal.ship",
@@ -81,15 +94,15 @@ MAY_IMPORT = {
     "auditspan_seal.synced": ("auditspan_seal.formats", "auditspan_seal.log"),
     "auditspan_seal.deferred": ("auditspan_seal.interrupts",),
     "auditspan_seal.service": (
-        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.recording", "auditspan_seal.log",
+        "auditspan_seal.errors", "auditspan_seal.beginning", "auditspan_seal.recording", "auditspan_seal.log",
         "auditspan_seal.driver", "auditspan_seal.guard", "auditspan_seal.modes", "auditspan_seal.synced",
         "auditspan_seal.deferred", "auditspan_seal.interrupts", "auditspan_seal.forks",
-        "auditspan_seal.late", "auditspan_seal.native",
+        "auditspan_seal.late", "auditspan_seal.losses", "auditspan_seal.native", "auditspan_seal.patience",
     ),
-    "auditspan_seal.processor": ("auditspan_seal.service",),
+    "auditspan_seal.processor": ("auditspan_seal.interrupts", "auditspan_seal.recording", "auditspan_seal.service"),
     "auditspan_seal.verify": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.keys", "auditspan_seal.log",
-        "auditspan_seal.spans", "auditspan_seal.delivery", "auditspan_seal.witness.trusted",
+        "auditspan_seal.native", "auditspan_seal.spans", "auditspan_seal.delivery", "auditspan_seal.witness.trusted",
     ),
     "auditspan_seal.reconcile": (
         "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.log", "auditspan_seal.spans",

@@ -20,6 +20,7 @@
       + SecondPlaceError       an archive or witness that checkpoints cannot be given to
       |   + Contradiction      it holds something that this log does not continue
       + NotActive              auditing could not start
+      + KibanaError            dashboards and rules that a Kibana does not take (auditspan.kibana)
       + DevStackError          the development stack (auditspan.devstack) could not be had or started
 """
 

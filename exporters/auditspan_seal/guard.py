@@ -23,12 +23,14 @@ class Usual(NamedTuple):
         names: the same for the names of attributes, those of a span together.
         look: returns the same object if there is no secret in a text.
         personal: names of attributes that enter the statement only as a commitment.
+        alike: of a text without a secret, whether none that differs from it in nothing but digits has one either.
     """
 
     texts: set[str]
     names: set[tuple[str, ...]]
     look: Callable[[str], str]
     personal: frozenset[str]
+    alike: Callable[[str], bool]
 
 
 class Guard(Protocol):

@@ -6,10 +6,9 @@ from __future__ import annotations
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
+from auditspan_seal.interrupts import let_through
+from auditspan_seal.recording import RECORD_ID
 from auditspan_seal.service import AuditLog
-
-RECORD_ID = "audit.record.id"
-"""The attribute that makes a span an audit span."""
 
 
 def is_audit_span(span: ReadableSpan) -> bool:
@@ -23,12 +22,19 @@ class AuditSpanProcessor(SpanProcessor):
 
     def __init__(self, log: AuditLog) -> None:
         self.log = log
+        self._quick = log.quick
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Do nothing."""
 
     def on_end(self, span: ReadableSpan) -> None:
         """Record an audit span."""
+        quick = self._quick
+        try:
+            if quick is not None and quick(span):
+                return
+        except Exception as error:
+            let_through(error)  # else it is as if it had not been tried
         if is_audit_span(span):
             self.log.record(span)
 

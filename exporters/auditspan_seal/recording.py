@@ -9,10 +9,7 @@ each value nothing is called, what is the same for many spans is encoded once, a
 
 from __future__ import annotations
 
-import os
-from binascii import b2a_base64
 from collections.abc import Mapping
-from hashlib import sha256
 from types import MappingProxyType
 from typing import Any
 
@@ -29,7 +26,12 @@ from auditspan_seal.formats.batch import PRIVATE_MARK
 from auditspan_seal.formats.commitment import Private
 from auditspan_seal.guard import OPEN, Guard, usual_of
 from auditspan_seal.interrupts import let_through
-from auditspan_seal.native import NATIVE
+from auditspan_seal.log.place import Place
+from auditspan_seal.native import NATIVE, Recorder
+from auditspan_seal.salts import Salts
+
+RECORD_ID = "audit.record.id"
+"""The attribute that makes a span an audit span."""
 
 _STRICT = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
 _EXACT = frozenset({str, int, bool, type(None)})
@@ -47,9 +49,13 @@ class StatementMaker:
     Args:
         origin: name of the log.
         guard: what it asks about privacy; it must not raise.
+        place: where :attr:`quick` may record; None: nowhere.
+
+    Attributes:
+        quick: makes the lines of usual spans in C; None: there is no such thing here.
     """
 
-    def __init__(self, origin: str, guard: Guard = OPEN) -> None:
+    def __init__(self, origin: str, guard: Guard = OPEN, place: Place | None = None) -> None:
         self._origin = origin
         self._written_origin = orjson.dumps(origin)
         self._guard = guard
@@ -61,6 +67,30 @@ class StatementMaker:
         self._templates: dict[tuple[int, int, str], tuple[object, object, bytes]] = {}
         self._trace_state: tuple[TraceState | None, bytes] = (None, b"")
         self._names: dict[str, bytes] = {}  # names of spans in which there is no secret → how they are written
+        self._learned: object = None  # of what the guard says, as `quick` knows it
+        self.quick: Recorder | None = None
+        if NATIVE is not None:
+            self.quick = NATIVE.Recorder(
+                ReadableSpan,
+                RECORD_ID,
+                _KINDS,
+                _CODES,
+                self._names,
+                self._templates,
+                self._written_origin,
+                _LAST,
+                place,
+            )
+
+    @property
+    def recorded(self) -> int:
+        """How many spans :attr:`quick` has recorded by itself."""
+        return 0 if self.quick is None else self.quick.count
+
+    def forked(self) -> None:
+        """Begin to count anew: called in the child after a fork."""
+        if self.quick is not None:
+            self.quick.count = 0
 
     def line(self, span: ReadableSpan, segment: str, number: int) -> bytes:
         """Return the line of a segment for a finished span: its statement and, after a TAB, its private part.
@@ -86,39 +116,26 @@ class StatementMaker:
             None: the span is not as usual; whether it can be recorded :meth:`line` says.
         """
         try:
-            if NATIVE is not None and type(span) is ReadableSpan and (usual := self._usual()) is not None:
-                made = NATIVE.parts(
-                    span, segment, *usual, _salts.take, sha256, self._names, self._templates, _KINDS, _CODES,
-                    self._trace_state, self._written_origin, _LAST,
-                )  # fmt: skip
-                if made is not None:
-                    return made
+            quick = self._learned_quick()
+            if quick is not None and (made := quick.parts(span, segment)) is not None:
+                return made
             return self._quick(span, segment)
         except Exception as error:
             let_through(error)
             return None
 
-    def beginning(self, span: ReadableSpan, attributes: Mapping[str, Any], segment: str, number: int) -> bytes:
-        """Return the line that says that a span has begun: a record of its own, below the span, without duration.
+    def record(self, span: ReadableSpan) -> bool:
+        """Record a usual span in one step; tell whether that is done. It may raise."""
+        quick = self._learned_quick()
+        return quick is not None and quick.record(span)
 
-        Args:
-            span: the span, not ended.
-            attributes: what the record says.
-            segment: name of the segment file.
-            number: its running number there, from 1.
-        """
-        fields, _ = self.fields(span, segment, number)
-        fields["attributes"], private = self._attributes(attributes)
-        fields |= {
-            "span_id": os.urandom(8).hex(),
-            "parent_span_id": fields["span_id"],
-            "parent_is_remote": False,
-            "end": fields["start"],
-            "kind": "INTERNAL",
-            "events": [],
-            "links": [],
-        }
-        return _line(fields, private)
+    def _learned_quick(self) -> Recorder | None:
+        """Return :attr:`quick`, knowing what the guard says by now; None: it says that it must be asked everything."""
+        usual = self._usual() if self.quick is not None else None
+        if self.quick is not None and usual != self._learned:
+            self.quick.learn(*(usual or ()))
+            self._learned = usual
+        return None if usual is None else self.quick
 
     def fields(self, span: ReadableSpan, segment: str, number: int) -> tuple[dict[str, Any], Private]:
         """Return the fields of the statement of a span, and the personal values that it only commits to."""
@@ -243,6 +260,8 @@ class StatementMaker:
             trace_state = context.trace_state
             written_state = orjson.dumps(trace_state.to_header())
             self._trace_state = (trace_state, written_state)
+            if self.quick is not None:
+                self.quick.state = self._trace_state
         events, links = span._events, span._links  # only whether there are any; the properties make copies
         known = self._templates.get((id(resource), id(scope), segment))
         before = (
@@ -326,29 +345,7 @@ def _line(fields: Mapping[str, Any], private: Private) -> bytes:
     return statement + PRIVATE_MARK + commitment.encode(private) if private else statement
 
 
-class _Salts:
-    """Salts from the operating system, many at once: asking gives up the GIL, which another thread keeps for 5 ms."""
-
-    def __init__(self) -> None:
-        self._salts: list[tuple[bytes, str]] = []
-        self._process = os.getpid()
-
-    def take(self) -> tuple[bytes, str]:
-        """Return a salt that nobody else has, in no process; as bytes and in base64."""
-        if self._process != os.getpid():  # a child has the same ones
-            self._salts, self._process = [], os.getpid()
-        try:
-            return self._salts.pop()  # one step, whatever other threads do
-        except IndexError:
-            size = commitment.SALT_SIZE
-            block = os.urandom(256 * size)
-            salts = [block[at : at + size] for at in range(0, len(block), size)]
-            made = [(salt, b2a_base64(salt, newline=False).decode()) for salt in salts]
-            self._salts += made[1:]
-            return made[0]
-
-
-_salts = _Salts()
+_salts = Salts()
 
 
 def _sealed(name: str, form: Any) -> tuple[str, str]:

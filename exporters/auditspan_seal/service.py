@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 import weakref
-from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,18 +18,20 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from auditspan_seal import forks, late
 from auditspan_seal import modes as modes_
+from auditspan_seal.beginning import beginning_of
 from auditspan_seal.deferred import Deferred
-from auditspan_seal.errors import AuditspanError, DirectoryError
-from auditspan_seal.formats import entry
+from auditspan_seal.errors import AuditspanError
 from auditspan_seal.guard import OPEN, Careful, Guard
 from auditspan_seal.interrupts import let_through
 from auditspan_seal.log import processes
 from auditspan_seal.log.directory import open_directory
 from auditspan_seal.log.segment import Make, Ready, SegmentWriter
+from auditspan_seal.losses import Losses
 from auditspan_seal.modes import Modes
 from auditspan_seal.native import NATIVE
+from auditspan_seal.patience import PatientWriter
 from auditspan_seal.recording import StatementMaker
-from auditspan_seal.synced import OWN_THREADS, Checkpoints, may_wait
+from auditspan_seal.synced import OWN_THREADS, Checkpoints
 
 if TYPE_CHECKING:
     # Imported with the first record: what signs takes long to import, and many processes record nothing.
@@ -41,7 +42,6 @@ logger = logging.getLogger("auditspan")
 
 BATCH = 512  # records after which the sequencer is woken: a batch of it
 INTERVAL = 0.2  # seconds between batches at most
-RETRY = 0.05  # seconds between attempts to write a record, where AUDITSPAN_WHEN_FULL is block
 TAKEOVER = 0.5  # seconds between attempts to become the sequencer
 
 
@@ -68,11 +68,14 @@ class AuditLog:
     ) -> None:
         self.modes = modes if modes is not None else Modes.of()
         self.directory = open_directory(path, create=True)
-        self._maker = StatementMaker(
-            self.directory.origin, Careful(guard, lambda problem: self._report("privacy", problem))
-        )
-        self._describe = describe
         self._writer = SegmentWriter(self.directory.segments)
+        self._maker = StatementMaker(
+            self.directory.origin,
+            Careful(guard, lambda problem: self._report("privacy", problem)),
+            self._writer.place,
+        )
+        self._patient = PatientWriter(self._writer, self.modes, lambda problem: self._report("recording", problem))
+        self._describe = describe
         self._pid = os.getpid()
         self._started = time.time()
         self._closing = threading.Event()
@@ -89,12 +92,11 @@ class AuditLog:
             self._checkpoints = Checkpoints(self.directory, self.modes.max_wait, lambda: self._driver is not None)
         elif self.modes.mode == modes_.DEFERRED:
             self._deferred = Deferred(self._record_span)
-        self.recorded = 0
+        self._recorded = 0  # not in C
+        self._woken = 0  # recorded, when the sequencer was woken last
         self._published = 0  # of these, how many the status last written knows of
-        self.lost = 0
+        self._losses = Losses(self.directory.origin)
         self.unsynced = 0  # recorded, but not in a checkpoint when their end() returned, though the mode is synced
-        self._untold: Counter[str] = Counter()  # of the lost ones, those that the log does not know of: why they were
-        self._full = False  # the last record could not be written
         self._problems: dict[str, str] = {}  # with what → what is wrong
         self._shown = time.monotonic()  # when the status was written
         self.publish_status()
@@ -102,6 +104,25 @@ class AuditLog:
         reference = weakref.ref(self)
         # After a fork the child has none of the parent's threads and must not touch the parent's files.
         os.register_at_fork(after_in_child=lambda: _after_fork(reference))
+
+    @property
+    def quick(self) -> Callable[[ReadableSpan], bool] | None:
+        """What records the usual span at once, and tells whether nothing is left to do; it may raise. None: nothing.
+
+        It hands back every 16th, for :meth:`record` to look after the rest; and all while anything is unusual.
+        """
+        waits = self._checkpoints is not None or self._deferred is not None
+        return None if waits or self._maker.quick is None else self._maker.quick.end
+
+    @property
+    def recorded(self) -> int:
+        """Records that were made by this process."""
+        return self._recorded + self._maker.recorded
+
+    @property
+    def lost(self) -> int:
+        """Records of this process that could not be written."""
+        return self._losses.count
 
     def record(self, span: ReadableSpan) -> None:
         """Record a finished span. When this returns it survives what the mode says (docs/durability.md).
@@ -111,15 +132,29 @@ class AuditLog:
         if self._deferred is None or self._pid != os.getpid() or not self._deferred.put(span):
             self._record_span(span)
 
-    def _record_span(self, span: ReadableSpan) -> None:
+    def _record_span(self, span: ReadableSpan, waits: bool = True) -> None:
+        if self.quick is not None and self._recorded_at_once(span):
+            return
         # Made before the writer is locked: with the lock, a thread that loses the GIL would hold up all the others.
         maker, segment = self._maker, self._writer.segment
         parts = maker.parts(span, segment)
         recorded = self._record(
             lambda segment, number: maker.line(span, segment, number), None if parts is None else (segment, *parts)
         )
-        if self._checkpoints is not None and recorded is not None:
+        if waits and self._checkpoints is not None and recorded is not None:
             self._wait_for_checkpoint(self._checkpoints, *recorded)
+
+    def _recorded_at_once(self, span: ReadableSpan) -> bool:
+        """Record without a lock, if that can be; who waits for one, and then for the GIL, holds up all the others."""
+        try:
+            self._writer.check()
+            if not self._maker.record(span):
+                return False
+        except Exception as error:
+            let_through(error)
+            return False
+        self._look_after()
+        return True
 
     def begin(self, span: Any, attributes: Mapping[str, Any]) -> None:
         """Record that what a span covers has begun: if the process dies before its end, the log says so.
@@ -128,9 +163,12 @@ class AuditLog:
             span: the span, just started.
             attributes: what the record says.
         """
-        maker = self._maker
         if isinstance(span, ReadableSpan):  # else it is one of another SDK, of which nothing is recorded either
-            self._record(lambda segment, number: maker.beginning(span, attributes, segment, number))
+            try:
+                self._record_span(beginning_of(span, attributes), waits=False)
+            except Exception as error:
+                let_through(error)
+                self._lose(error)
 
     def _record(self, make: Make, ready: Ready | None = None) -> tuple[str, int] | None:
         """Record; returns segment and running number, or None: lost, or put off (see :meth:`SegmentWriter.append`)."""
@@ -140,50 +178,32 @@ class AuditLog:
             self._forked()
             self._closing.set()
         try:
-            recorded = self._append(make, ready)
+            recorded = self._patient.append(make, ready)
         except Exception as error:
             let_through(error)
             self._lose(error)
             if self._thread is None:
                 self._start()  # what stands in the way may be for this process to mend: it may be the one that signs
             return None
-        self._full = False
-        while self._writer.failed:
-            self._lose(self._writer.failed.pop())
-        if self._untold:
-            self._tell_of_lost()
-        self.recorded += 1
-        if self._thread is None:
-            self._start()
-        if self.recorded % BATCH == 0:
-            self._wake()
+        self._recorded += 1
+        self._look_after()
         return recorded
 
-    def _append(self, make: Make, ready: Ready | None) -> tuple[str, int] | None:
-        try:
-            return self._writer.append(make, ready)
-        except DirectoryError:
-            if self.modes.when_full != modes_.BLOCK or self._full or not may_wait():
-                raise
-        # Once this has taken its time in vain, the next ones are counted at once: the application goes on.
-        deadline = time.monotonic() + self.modes.max_wait
-        self._report("recording", "span.end() waits: a record cannot be written, as the disk is full or fails.")
-        while True:
-            left = deadline - time.monotonic()
-            time.sleep(max(0.0, min(left, RETRY)))
-            try:
-                recorded = self._writer.append(make, ready)
-                self._report("recording", None)
-                return recorded
-            except DirectoryError:
-                if left <= 0:
-                    self._full = True
-                    raise
+    def _look_after(self) -> None:
+        """Do what there is to do beside recording, now that something was recorded."""
+        self._patient.full = False
+        while self._writer.failed:
+            self._lose(self._writer.failed.pop())
+        self._losses.tell(self._writer)
+        if self._thread is None:
+            self._start()
+        count = self.recorded
+        if count - self._woken >= BATCH:
+            self._woken = count
+            self._wake()
 
     def _lose(self, error: Exception) -> None:
-        cause = error.__cause__ or error
-        self.lost += 1
-        self._untold[(isinstance(cause, OSError) and cause.strerror) or type(cause).__name__] += 1
+        self._losses.add(error)
         self._report("recording", f"a record was lost: {error}")
 
     def _wait_for_checkpoint(self, checkpoints: Checkpoints, segment: str, number: int) -> None:
@@ -216,8 +236,7 @@ class AuditLog:
             self._deferred.close()
         with self._start_lock:
             thread, self._thread = self._thread, None
-        if self._untold:
-            self._tell_of_lost()
+        self._losses.tell(self._writer)
         self._writer.close()  # first, so that the sequencer sees this segment as finished
         self._closing.set()
         self._wake()
@@ -248,18 +267,6 @@ class AuditLog:
                 return False
             time.sleep(0.01)
         return True
-
-    def _tell_of_lost(self) -> None:
-        """Have the log say what could not be recorded, now that it can be."""
-        reasons, self._untold = self._untold, Counter()
-        why = ", ".join(sorted(reasons))
-        count = sum(reasons.values())
-        try:
-            self._writer.append(
-                lambda segment, number: entry.lost(self.directory.origin, segment, number, count, why, time.time_ns())
-            )
-        except Exception:  # it cannot be yet
-            self._untold = reasons + self._untold
 
     def publish_status(self) -> None:
         """Write what this process says about itself; never raises."""
@@ -343,8 +350,9 @@ class AuditLog:
                     self._checkpoints.tell(sequencer.positions)
                 if added == 0:
                     self._sequenced = recorded
-                if added is not None and self.recorded != self._published:
-                    self._publish_status_soon()
+                due = time.monotonic() - self._shown >= INTERVAL
+                if due and added is not None and self.recorded != self._published:
+                    self.publish_status()
                 if closing and not added:
                     break
                 if (added or 0) < BATCH and not closing:
@@ -352,10 +360,6 @@ class AuditLog:
         finally:
             driver.close()
             self._driver = None
-
-    def _publish_status_soon(self) -> None:
-        if time.monotonic() - self._shown >= INTERVAL:
-            self.publish_status()
 
     def _report(self, what: str, problem: str | None) -> None:
         """Keep, log and show a problem with something, once; None: there is none any more."""
@@ -383,8 +387,9 @@ class AuditLog:
         for part in (self._checkpoints, self._deferred):
             if part is not None:
                 part.forked()
-        self.recorded = self.lost = self.unsynced = self._sequenced = self._published = 0
-        self._untold, self._full = Counter(), False
+        self._recorded = self._woken = self.unsynced = self._sequenced = self._published = 0
+        self._maker.forked()
+        self._losses, self._patient.full = Losses(self.directory.origin), False
         self._started = time.time()
         self._problems = {}
 

@@ -73,6 +73,17 @@ class Api:
             found += [next(iter(item.values())) for item in answer.json()["items"]]
         return found
 
+    def msearch(self, index: str, lines: list[str]) -> list[Any]:
+        """Search several times at once; returns the answers."""
+        answer = self._http.post(
+            f"/{index}/_msearch", content=("\n".join(lines) + "\n").encode(),
+            headers={"content-type": "application/x-ndjson"},
+        )  # fmt: skip
+        assert answer.status_code == 200, answer.text[:2000]
+        found: list[Any] = answer.json()["responses"]
+        assert all(item["status"] == 200 for item in found), answer.text[:2000]
+        return found
+
     def put(self, place: Callable[[Hit], str], hits: list[Hit]) -> None:
         """Create documents, each in the stream or index that `place` says."""
         lines = []

@@ -134,6 +134,21 @@ def test_the_server_is_the_one_that_was_asked_for(server: Server, request: pytes
     assert node["version"] == expected
 
 
+@pytest.mark.parametrize("client", ["of this environment", "of the server's major"])
+def test_setup_and_check_know_this_version(server: Server, client: str) -> None:
+    """With a client of either major: what a user has installed need not be of the server's."""
+    server.fresh()
+    program = str((BIN if client == "of this environment" else server.bin) / "auditspan")
+    place = ["--elasticsearch", server.stack.elasticsearch_url, "--json"]
+    found = json.loads(honest.run([program, "backend", "setup", *place], env=honest.environment()))
+    assert {step["state"] for step in found["steps"]} == {"unchanged"}
+    found = json.loads(honest.run([program, "backend", "check", *place], (1,), env=honest.environment()))
+    results = {item["name"]: item["result"] for item in found["checks"]}
+    kinds = ("version", "template", "in_effect", "live", "source")
+    assert {result for name, result in results.items() if name.partition(":")[0] in kinds} == {"OK"}, found
+    assert results["security"] == "FAILED"  # this stack has none, and that is said
+
+
 def test_untouched(server: Server) -> None:
     server.fresh()
     reports = server.passes()

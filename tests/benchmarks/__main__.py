@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests.benchmarks import backlog, record, recording, shipping, verify
+from tests.benchmarks import backlog, queries, record, recording, shipping, verify
 from tests.benchmarks.harness import machine, table
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
@@ -30,6 +30,8 @@ def main() -> None:
     parts += backlog.page()
     print(f"{verify.TITLE} …", file=sys.stderr, flush=True)
     parts += verify.page()
+    print(f"{queries.TITLE} …", file=sys.stderr, flush=True)
+    parts += queries.page()
     content = "\n\n".join(parts) + "\n"
     PAGE.write_text(content, encoding="utf-8")
     print(content)

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import random
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from auditspan.capture import secret_detection
+from auditspan.capture import secret_detection, secret_patterns
 from auditspan.capture.secret_detection import (
     CUT,
     LIMIT,
@@ -19,6 +21,7 @@ from auditspan.capture.secret_detection import (
     scrub_mapping,
     scrub_text,
 )
+from auditspan.capture.secret_labels import digits_do_not_matter
 from auditspan.schema import rules
 from tests.capture.planted import KINDS, Plant, plants
 
@@ -227,6 +230,41 @@ def test_no_secret_is_remembered() -> None:
     for _ in range(3):
         scrub_text("password=abcdefghijkl")
     assert len(secret_detection._clean) == before
+
+
+def test_where_digits_do_not_matter() -> None:
+    for pattern in (secret_patterns.WORD_HINT, secret_patterns.BARE_HINT):
+        assert not re.search(r"\d", pattern.pattern)
+    dice = random.Random(7)
+    words = [
+        "pass",
+        "pin=",
+        "pwd ",
+        "key",
+        "order",
+        "run ",
+        "://",
+        "curl",
+        "no",
+        "st=",
+        "12",
+        "907",
+        " ",
+        "-",
+        "é",
+        "Z",
+    ]
+    asked = 0
+    for _ in range(20_000):
+        text = "".join(dice.choices(words, k=dice.randrange(1, 6)))
+        if digits_do_not_matter(text):
+            asked += 1
+            other = re.sub(r"\d", lambda _: str(dice.randrange(10)), text)
+            secret_detection.forget()
+            assert scrub_text(other) is other
+    assert asked > 1000
+    assert not digits_do_not_matter("pass 1234") and not digits_do_not_matter("x" * 15)
+    assert digits_do_not_matter("order 17")
 
 
 def test_what_is_too_long_is_cut_and_never_passed_unseen() -> None:

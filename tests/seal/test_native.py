@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
+import base64
 import copy
-import hashlib
 import os
 import random
 import shutil
 import subprocess
 import sys
 import sysconfig
-import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 import pytest
@@ -28,13 +27,17 @@ from auditspan.capture import secret_detection
 from auditspan.capture.privacy import Guard
 from auditspan_seal import recording
 from auditspan_seal.errors import FormatError
+from auditspan_seal.formats import commitment
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.batch import PRIVATE_MARK
 from auditspan_seal.log.interrupted import MARKS
-from auditspan_seal.native import NATIVE, Native
+from auditspan_seal.native import NATIVE, Native, Recorder
 from auditspan_seal.otlp import as_json
 from auditspan_seal.otlp.parcel import Entry, Item
 from auditspan_seal.recording import StatementMaker
+from auditspan_seal.verify import entries as verify_entries
+from auditspan_seal.verify.entries import Entries
+from auditspan_seal.verify.facts import Extra
 from tests.records import audit_attributes
 from tests.seal import test_otlp, test_recording
 
@@ -75,9 +78,26 @@ usual_attributes = st.dictionaries(
 )
 
 
+class Salts:
+    """Salts of a line made in C, which draws new ones each time, for Python's code to make the same line with."""
+
+    left: ClassVar[list[str]] = []
+
+    @classmethod
+    def of(cls, line: bytes) -> None:
+        """Take those of a line."""
+        private = line.partition(PRIVATE_MARK)[2]
+        cls.left = [salt for salt, _ in orjson.loads(private or b"{}").values()]
+
+    @classmethod
+    def take(cls, _: object) -> tuple[bytes, str]:
+        written = cls.left.pop(0) if cls.left else "A" * 22 + "=="
+        return base64.b64decode(written), written
+
+
 @pytest.fixture
 def same_salts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(recording._Salts, "take", lambda self: (bytes(16), "A" * 22 + "=="))
+    monkeypatch.setattr(recording.Salts, "take", lambda self: Salts.take(self))
     yield
 
 
@@ -86,11 +106,11 @@ def lines_of(span: ReadableSpan) -> tuple[bytes, bytes]:
     guard = Guard()
     maker = StatementMaker("origin", guard)
     maker.line(span, "segment", 7)  # as for the first record of its kind: names, resource and scope are written once
-    made = [maker.line(span, "segment", 7)]
+    made = maker.line(span, "segment", 7)
+    Salts.of(made)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recording, "NATIVE", None)
-        made.append(StatementMaker("origin", guard).line(span, "segment", 7))
-    return made[0], made[1]
+        return made, StatementMaker("origin", guard).line(span, "segment", 7)
 
 
 @needs_native
@@ -160,20 +180,29 @@ def test_a_text_that_is_equal_to_another_is_looked_at(native: Native) -> None:
     assert parts_of({"note": Sly("AKIA" + "Z7QRT2W4XK9PLM3V")}) is None
 
 
-def parts_of(attributes: dict[str, Any], **other: Any) -> tuple[bytes, bytes] | None:
-    """Call it with a span of some attributes, with arguments as a recorder has them but for some."""
+def recorder_of(maker: StatementMaker, **other: Any) -> Recorder:
+    """Return a recorder with arguments as a maker of statements gives them, but for some."""
     assert NATIVE is not None
-    span: Any = plain_span(attributes)
-    maker = StatementMaker("origin", Guard())
-    maker.parts(span, "segment")  # so that it knows how names, resources and scopes are written
-    texts, names, look, personal = Guard().usual() or (set(), set(), str, frozenset())
+    state = other.pop("state", maker._trace_state)
     arguments = {
-        "texts": texts, "names": names | {tuple(attributes)}, "look": look, "personal": personal,
-        "salt": recording._salts.take, "hash": hashlib.sha256, "written": maker._names, "fixed": maker._templates,
-        "kinds": recording._KINDS, "codes": recording._CODES, "state": maker._trace_state, "origin": b'"o"',
-        "version": b"}",
+        "type": ReadableSpan, "record_id": "audit.record.id", "kinds": recording._KINDS, "codes": recording._CODES,
+        "written": maker._names, "fixed": maker._templates, "origin": b'"o"', "version": b"}", "place": None,
     }  # fmt: skip
-    return NATIVE.parts(other.pop("span", span), "segment", *(arguments | other).values())
+    recorder = NATIVE.Recorder(*(arguments | other).values())
+    recorder.state = state
+    return recorder
+
+
+def parts_of(attributes: dict[str, Any], span: Any = None, **other: Any) -> tuple[bytes, bytes] | None:
+    """Have the parts of a span of some attributes made, by a recorder that is as usual but for some arguments."""
+    maker = StatementMaker("origin", Guard())
+    maker.parts(plain_span(attributes), "segment")  # so that it knows how names, resources and scopes are written
+    texts, names, look, personal, alike = Guard().usual() or (set(), set(), str, frozenset(), bool)
+    usual = {"texts": texts, "names": names | {tuple(attributes)}, "look": look, "personal": personal, "alike": alike}
+    changed = {name: other.pop(name) for name in tuple(other) if name in usual}
+    recorder = recorder_of(maker, **other)
+    recorder.learn(*(usual | changed).values())
+    return recorder.parts(plain_span(attributes) if span is None else span, "segment")
 
 
 def plain_span(attributes: dict[str, Any]) -> ReadableSpan:
@@ -183,16 +212,139 @@ def plain_span(attributes: dict[str, Any]) -> ReadableSpan:
 
 @needs_native
 def test_what_it_cannot_take_is_an_exception(native: Native) -> None:
-    for wrong in ((), (1,), (1,) * 14, (1,) * 16):
+    maker = StatementMaker("origin", Guard())
+    for wrong in ((), (1,), (1,) * 8, (1,) * 9, (1,) * 10):
         with pytest.raises(TypeError):
-            native.parts(*wrong)
+            native.Recorder(*wrong)
+    for name in ("type", "record_id", "kinds", "codes", "written", "fixed", "origin", "version", "place"):
+        for wrong_ in (1, [b"x"], b"x" if name not in ("origin", "version") else "x"):
+            with pytest.raises(TypeError):
+                recorder_of(maker, **{name: wrong_})
+    recorder = recorder_of(maker)
+    for usual in (
+        (1,),
+        (set(), set(), str, set()),
+        (set(), set(), str, None, 1),
+        (set(), 1, str, set(), 1),
+        (set(), set(), 1, set(), 1),
+    ):
+        with pytest.raises(TypeError):
+            recorder.learn(*usual)
+    for arguments in ((), (1,), (1, 2), (plain_span({}), b"segment")):
+        with pytest.raises(TypeError):
+            recorder.parts(*arguments)
+    assert recorder.parts(plain_span({}), "segment") is None  # it has not learned anything
+    del recorder.state
+    recorder.learn(*(Guard().usual() or ()))
+    assert recorder.parts(plain_span({}), "segment") is None
     assert parts_of({"a": "b"}) is not None
-    for name in ("written", "fixed", "kinds", "codes", "state", "origin", "version"):
-        for wrong_ in (None, 1, (), ((1,),), {}, [b"x"]):
+    for name, wrong_s in {
+        "kinds": ((), ((1,),), ((1, 2),)), "codes": ((), ((1, 2),)), "written": ({}, {"n": 1}), "fixed": ({}, {1: 2}),
+        "state": (None, 1, (), (1,), (1, 2), [1, 2]),
+    }.items():  # fmt: skip
+        for wrong_ in wrong_s:
             assert parts_of({"a": "b"}, **{name: wrong_}) is None
-    for name in ("texts", "names", "personal"):
-        with pytest.raises(SystemError):  # as the interpreter says of a set that is none
-            parts_of({"a": "b"}, **{name: None})
+
+
+@needs_native
+def test_a_place_takes_what_has_room(native: Native, tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        native.Place(1)
+    place = native.Place()
+    assert (place.segment, place.size, place.lines, place.mapped, place.held) == ("", 0, 0, False, False)
+    with pytest.raises(ValueError):
+        place.append(b"line\n")
+    with open(tmp_path / "file", "w+b") as file:
+        file.truncate(8192)
+        for wrong in ((-1, 0, 1), (file.fileno(), 5, 4096)):
+            with pytest.raises(OSError):
+                place.map(*wrong)
+        for wrong in ((file.fileno(), -4096, 1), (file.fileno(), 0, 0), (file.fileno(), 2**62, 2**62)):
+            with pytest.raises(ValueError):
+                place.map(*wrong)
+        place.map(file.fileno(), 0, 4096)
+        place.append(b"one\n")
+        place.append(b"\n")
+        with pytest.raises(ValueError):
+            place.append(b"x" * 4091 + b"\n")
+        place.append(b"x" * 4090 + b"\n")
+        assert (place.size, place.lines) == (4096, 3)
+        for size in (-1, 2**62, 5000):
+            place.size = size
+            with pytest.raises(ValueError):
+                place.append(b"\n")
+        place.size = 4096
+        for wrong_ in (b"", "x\n", None):
+            with pytest.raises(TypeError):
+                place.append(wrong_)
+        place.map(file.fileno(), 4096, 4096)
+        place.append(b"two\n")
+        place.unmap()
+        place.unmap()
+        with pytest.raises(ValueError):
+            place.append(b"\n")
+    found = (tmp_path / "file").read_bytes()
+    assert found == b"one\n\n" + b"x" * 4090 + b"\n" + b"two\n" + bytes(4092)
+
+
+@needs_native
+@pytest.mark.usefixtures("same_salts")
+@given(value=st.text(max_size=300), name=st.sampled_from(["audit.actor.id", "client.address"]))
+def test_a_commitment_is_to_the_value(value: str, name: str) -> None:
+    made, plain = lines_of(plain_span({name: value}))
+    assert made == plain
+    fields, _, private = made.partition(PRIVATE_MARK)
+    (salt, form) = commitment.decode(private)[name]
+    assert commitment.opens(orjson.loads(fields)["attributes"][name]["commitment"], name, form, salt)
+
+
+@needs_native
+def test_a_short_text_that_differs_only_in_digits_is_not_looked_at_again(native: Native) -> None:
+    looked: list[str] = []
+    maker = StatementMaker("origin", Guard())
+    maker.parts(plain_span({"a": "b"}), "segment")
+    _, names, look, personal, alike = Guard().usual() or ()
+    recorder = recorder_of(maker)
+    recorder.learn(set(), names | {("a",)}, lambda text: looked.append(text) or look(text), personal, alike)
+    for text in (
+        "order 17",
+        "order 99",
+        "order 123",
+        "order 4567890",
+        "pin= 17",
+        "pin= 18",
+        "é 17",
+        "é 18",
+        "x" * 13 + "77",
+    ):
+        assert (recorder.parts(plain_span({"a": text}), "segment") is None) == (look(text) is not text)
+    assert looked == ["order 17", "order 123", "order 4567890", "pin= 17", "pin= 18", "é 17", "é 18", "x" * 13 + "77"]
+
+
+@needs_native
+def test_no_salt_comes_twice(native: Native) -> None:
+    maker = StatementMaker("origin", Guard())
+    span = plain_span({"audit.actor.id": "somebody"})
+    for _ in range(2):
+        maker.parts(span, "segment")
+    assert maker.quick is not None
+
+    def drawn() -> list[bytes]:
+        assert maker.quick is not None
+        parts = [maker.quick.parts(span, "segment") or (b"", b"") for _ in range(50)]
+        return [private for _, after in parts for private in [after.partition(PRIVATE_MARK)[2]]]
+
+    reading, writing = os.pipe()
+    drawn()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, b"\n".join(drawn()))
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = os.read(reading, 65536).split(b"\n")
+    os.close(reading), os.close(writing)
+    every = theirs + drawn()
+    assert len(theirs) == 50 and len(set(every)) == 100 and b"" not in every
 
 
 PARTS = "_attributes _context _end_time _events _kind _links _name _parent _resource _start_time _status"
@@ -223,15 +375,10 @@ def test_an_exception_of_python_goes_through() -> None:
 
     person = {"audit.actor.id": "x"}
     assert parts_of(person) is not None
-    for other in ({"salt": fails}, {"hash": fails}, {"look": fails, "texts": set()}):
-        with pytest.raises(LookupError):
-            parts_of(person, **other)
-    for answer in (None, (), (b"a",), ("a", "b"), (b"a", b"b")):
-        with pytest.raises(TypeError):
-            parts_of(person, salt=lambda a=answer: a)
-    for digest in (None, b"", b"x" * 31, "x" * 32):
-        with pytest.raises(TypeError):
-            parts_of(person, hash=lambda _, d=digest: types.SimpleNamespace(digest=lambda: d))
+    with pytest.raises(LookupError):
+        parts_of(person, look=fails, texts=set())
+    with pytest.raises(LookupError):
+        parts_of({"a": "b 17"}, alike=fails)
 
 
 @needs_native
@@ -353,6 +500,65 @@ def test_whole_lines_are_taken_at_once(native: Native) -> None:
         begun = lines[3].replace(b'"data.update"', mark)
         assert native.usual([*lines[:3], begun], b'"segment"', 1, b'"origin"', MARKS)[0] == 3
         assert native.usual([*lines[:3], begun], b'"segment"', 1, b'"origin"', ())[0] == 4
+
+
+def judged(lines: list[bytes]) -> list[tuple[Any, ...]]:
+    """Return what the verifier knows of lines of a log file."""
+    entries = Entries("origin", "log/0")
+    entries.read([b"e " + line + b"\n" for line in lines])
+    return [
+        (fact.leaf, fact.origin, fact.kind, fact.segment, fact.number, fact.time, told(fact.extra))
+        for fact in entries.facts()
+    ]
+
+
+def told(extra: Extra | None) -> Any:
+    return extra and (extra.present, extra.flaws, extra.values, extra.stated, extra.shown, extra.span_id)
+
+
+@needs_native
+@pytest.mark.parametrize("seed", range(4))
+def test_the_verifier_judges_hostile_lines_as_without_it(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    dice = random.Random(seed)
+    lines = recorded()
+    assert all(PRIVATE_MARK in line for line in lines)
+    plain = 0
+    for _ in range(HOSTILE // 4):
+        some = [mutated(line, dice) if dice.random() < 0.7 else line for line in dice.sample(lines, 4)]
+        some = [line for line in some if b"\n" not in line]
+        with monkeypatch.context() as patch:
+            made = judged(some)
+            patch.setattr(verify_entries, "NATIVE", None)
+            assert judged(some) == made, some
+        plain += sum(kind == "span" for _, _, kind, *_ in made)
+    assert plain > HOSTILE // 4
+
+
+@needs_native
+def test_the_verifier_takes_plain_lines_at_once(native: Native) -> None:
+    lines = recorded()
+    hashed, segments, numbers, times, personal = native.plain(lines, 0, b'"origin"')
+    assert hashed == [b"\0" + line.partition(PRIVATE_MARK)[0] for line in lines]
+    assert (segments, numbers) == (["segment"] * 40, list(range(1, 41))) and times == [10**18 + 1] * 40
+    assert personal == [(at, ("audit.actor.id",), "8000000000000007") for at in range(40)]
+    assert len(native.plain(lines, 7, b'"origin"')[0]) == 33
+    statement, _, private = lines[0].partition(PRIVATE_MARK)
+    salted = orjson.loads(private)
+    value = salted["audit.actor.id"]
+    for wrong in (
+        statement, statement + b"\t", statement + b"\t{}", lines[0].replace(value[1].encode(), b"else"),
+        statement + b"\t" + orjson.dumps({"other": value}), statement + b"\t" + orjson.dumps(salted | {"other": value}),
+        statement + b"\t" + orjson.dumps({"audit.actor.id": [value[0].replace("==", "=="[:1]), value[1]]}),
+        statement + b"\t" + orjson.dumps({"audit.actor.id": [value[0], [value[1]]]}),
+        lines[0].replace(b'"number":1,', b'"number":0,'), lines[0].replace(b'"end":"1', b'"end":"99999'),
+        lines[0].replace(b'"v":2', b'"v":3'), lines[0].replace(b'"type":"span"', b'"type":"gap"'),
+    ):  # fmt: skip
+        assert wrong != lines[0]
+        assert [len(column) for column in native.plain([lines[1], wrong, lines[2]], 0, b'"origin"')[:4]] == [1] * 4
+    for arguments in ((), (1, 0, b"x"), (lines, 0, "x"), (lines, None, b"x")):
+        with pytest.raises(TypeError):
+            native.plain(*arguments)
+    assert native.plain([1, lines[0]], 0, b'"origin"') == ([], [], [], [], [])
 
 
 @needs_native

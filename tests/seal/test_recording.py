@@ -26,7 +26,8 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from auditspan.capture.privacy import Guard
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.guard import OPEN
-from auditspan_seal.recording import StatementMaker, _Salts
+from auditspan_seal.recording import StatementMaker
+from auditspan_seal.salts import Salts
 from tests.records import audit_attributes
 from tests.seal import plainly
 
@@ -140,7 +141,7 @@ def known_salts() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "urandom", lambda size: bytes(range(size)))
         salt = bytes(range(16))
-        patch.setattr(_Salts, "take", lambda salts: (salt, base64.b64encode(salt).decode()))
+        patch.setattr(Salts, "take", lambda salts: (salt, base64.b64encode(salt).decode()))
         yield
 
 
@@ -209,8 +210,8 @@ def test_what_is_kept_is_bounded_and_right_after_many_scopes() -> None:
 def test_no_salt_is_used_twice_by_threads_and_children() -> None:
     program = """
 import os, threading
-from auditspan_seal.recording import _Salts
-salts, found = _Salts(), []
+from auditspan_seal.recording import Salts
+salts, found = Salts(), []
 def work():
     for _ in range(2000):
         found.append(salts.take()[0])

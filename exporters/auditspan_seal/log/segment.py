@@ -19,6 +19,7 @@ from typing import TypeAlias
 from auditspan_seal.errors import DirectoryError, OverBudget
 from auditspan_seal.log.budget import Gate
 from auditspan_seal.log.directory import Directory, mode_of
+from auditspan_seal.log.place import new_place
 from auditspan_seal.log.window import LARGEST_WINDOW, Appender
 
 SUFFIX = ".seg"
@@ -45,20 +46,38 @@ class SegmentWriter:
         self._folder = folder
         self._prefix = prefix
         self._gate = Gate(folder.parent) if not prefix else None  # the owner of the log may always write
-        self._pid = os.getpid()
+        self.place = new_place()  # of its current segment
         self._lock = threading.RLock()
-        self._busy = self._close_later = False
+        self._close_later = False
         self._later: list[Make] = []
         self.failed: list[Exception] = []  # why records that were put off could not be written; to be emptied by users
         self._file: Appender | None = None
         self._process = secrets.token_hex(8)
         self._count = 0
-        self.segment = ""
+
+    @property
+    def segment(self) -> str:
+        """The name of its current segment."""
+        return self.place.segment
 
     @property
     def number(self) -> int:
         """The running number of the last record of the current segment; 0: there is none."""
         return self._file.lines if self._file is not None else 0
+
+    def check(self) -> None:
+        """Look, for every 16th record, whether the disk budget allows more.
+
+        Raises:
+            OverBudget: it does not.
+        """
+        gate = self._gate
+        # Not for every record: that would cost as much as making it.
+        if gate is not None and (self._file is None or self.place.lines & 15 == 0 or gate.shut) and gate.closed:
+            raise OverBudget(
+                f"The log directory {self._folder.parent} uses more disk than AUDITSPAN_DISK_BUDGET allows.",
+                "See `auditspan status`: deliver and reconcile, so that log files can be removed, or raise the budget.",
+            )
 
     def append(self, make: Make, ready: Ready | None = None) -> tuple[str, int] | None:
         """Append one statement; when this returns, it survives the death of the process.
@@ -77,20 +96,14 @@ class SegmentWriter:
             DirectoryError: it could not be written; nothing half-written is left.
         """
         # Who has something ready has asked that already; it is a system call.
-        if ready is None and self._pid != os.getpid():
+        if ready is None and self.place.process != os.getpid():
             self.forked()  # by something that does not call Python's fork hooks
-        gate, file = self._gate, self._file
-        # Not for every record: that would cost as much as making it.
-        if gate is not None and (file is None or file.lines & 15 == 0 or gate.shut) and gate.closed:
-            raise OverBudget(
-                f"The log directory {self._folder.parent} uses more disk than AUDITSPAN_DISK_BUDGET allows.",
-                "See `auditspan status`: deliver and reconcile, so that log files can be removed, or raise the budget.",
-            )
+        self.check()
         with self._lock:
-            if self._busy:
+            if self.place.held:
                 self._later.append(make)
                 return None
-            self._busy = True
+            self.place.held = True
             try:
                 try:
                     self._append(make, ready)
@@ -104,7 +117,7 @@ class SegmentWriter:
                     "Free disk space or repair the volume; what was recorded before is safe.",
                 ) from error
             finally:
-                self._busy = False
+                self.place.held = False
                 if self._close_later:
                     self._close()
 
@@ -146,8 +159,8 @@ class SegmentWriter:
             raise
         self._close()  # only now: as long as a process lives, one of its segments is locked
         self._count += 1
-        self.segment = name
-        self._file = Appender(descriptor)
+        self.place.segment, self.place.limit = name, ROLL_SIZE
+        self._file = Appender(descriptor, self.place)
         return self._file
 
     def close(self) -> None:
@@ -155,10 +168,10 @@ class SegmentWriter:
 
         Called while this thread is appending (a signal handler that ends the program), it is put off until then.
         """
-        if self._pid != os.getpid():
+        if self.place.process != os.getpid():
             self.forked()
         with self._lock:
-            if self._busy:
+            if self.place.held:
                 self._close_later = True
             else:
                 self._close()
@@ -171,14 +184,15 @@ class SegmentWriter:
 
     def forked(self) -> None:
         """Leave the parent's segment to the parent: called in the child after a fork."""
-        self._pid = os.getpid()
         self._lock = threading.RLock()
-        self._busy = self._close_later = False
+        self._close_later = False
         self._later = []
         self._process, self._count = secrets.token_hex(8), 0
         if self._file is not None:
             self._file.abandon()
             self._file = None
+        self.place.held = False
+        self.place.process = os.getpid()  # last: from now on a line may be written to it
 
 
 def names(folder: Path) -> list[str]:

@@ -17,6 +17,7 @@ import orjson
 
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.batch import PRIVATE_MARK, Batch
+from auditspan_seal.native import NATIVE, Native
 from auditspan_seal.verify.facts import MAX_INDEX, SPAN, Extra, Fact, examine
 from auditspan_seal.verify.items import EntryItem, openings_of
 from auditspan_seal.verify.personal import opened
@@ -79,6 +80,10 @@ class Entries:
             known: how many of the first need not be judged.
         """
         texts = [line[2:-1] for line in lines]
+        if NATIVE is not None and pick is None and known <= 0:
+            texts = texts[self._take(texts, NATIVE) :]
+            if not texts:
+                return
         joined = b",".join(texts)
         beside: dict[int, bytes] = {}
         if PRIVATE_MARK in joined:
@@ -101,6 +106,19 @@ class Entries:
             self._leave_out()
         else:
             self._odd(line[:-1], b"", None)
+
+    def _take(self, texts: list[bytes], native: Native) -> int:
+        """Add those from the first on that are plain, as :meth:`_plain` would; returns how many."""
+        hashed, segments, numbers, times, personal = native.plain(texts, 0, orjson.dumps(self._origin))
+        for at, names, span in personal:
+            self.opened[len(self.leaves) + at] = names, span
+        sha256 = hashlib.sha256
+        self.leaves += [sha256(text).digest() for text in hashed]
+        self.segments += segments
+        self.numbers += numbers
+        self.times += times
+        self._add_places(len(hashed))
+        return len(hashed)
 
     def _read(self, texts: list[bytes], joined: bytes, beside: dict[int, bytes]) -> None:
         try:

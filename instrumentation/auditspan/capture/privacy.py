@@ -42,10 +42,11 @@ def scrub_text(text: str) -> str:
 def _load() -> None:
     global _begun, _known
     _begun = True
-    from auditspan.capture import secret_detection
+    from auditspan.capture import secret_detection, secret_labels
 
     globals().update(scrub_mapping=secret_detection.scrub_mapping, scrub_text=secret_detection.scrub_text)
-    _known = (secret_detection._clean, secret_detection._clean_names, secret_detection.scrub_text)
+    known = (secret_detection._clean, secret_detection._clean_names, secret_detection.scrub_text)
+    _known = (*known, secret_labels.digits_do_not_matter)
 
 
 def _finish() -> None:
@@ -55,7 +56,8 @@ def _finish() -> None:
 
 
 _begun = False
-_known: tuple[set[str], set[tuple[str, ...]], Callable[[str], str]] | None = None
+_Known = tuple[set[str], set[tuple[str, ...]], Callable[[str], str], Callable[[str], bool]]
+_known: _Known | None = None
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_finish)
 
@@ -128,9 +130,12 @@ class Guard:
         """Return a text without secrets."""
         return scrub_text(text)
 
-    def usual(self) -> tuple[set[str], set[tuple[str, ...]], Callable[[str], str], frozenset[str]] | None:
+    def usual(self) -> tuple[Any, ...] | None:
         """Return what need not be asked (``auditspan_seal.guard.Usual``); None before the first record."""
-        return None if _known is None else (*_known, policy().all_personal)
+        if _known is None:
+            return None
+        texts, names, look, alike = _known
+        return texts, names, look, policy().all_personal, alike
 
     def personal(self, names: Collection[str]) -> Collection[str]:
         """Return the attributes that enter the statement only as commitments."""

@@ -20,13 +20,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from auditspan.capture import secret_patterns as known
-from auditspan.capture.secret_labels import OUT, is_secret_name, mixed, names_secret, stands_in, without_labelled
+from auditspan.capture.secret_labels import (
+    OUT,
+    SHORT,
+    is_secret_name,
+    may_short,
+    mixed,
+    names_secret,
+    stands_in,
+    without_labelled,
+)
 
 REMOVED = "[secret removed]"
 LIMIT = 65_536
 """Characters of one text that are looked at; what is longer is cut, because nothing passes unseen."""
 CUT = "…[cut]"
-_LONG = 14  # characters; a token has more
 _DEPTH = 32
 _UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _REMOVED_AGAIN = re.compile(re.escape(REMOVED))
@@ -84,14 +92,14 @@ def _begin_of(text: str) -> str:
 
 def _may(text: str) -> bool:
     """Tell whether a text may have a secret in it: far cheaper than to look for one."""
-    if len(text) <= _LONG and not _may_short(text):
+    if len(text) <= SHORT and not may_short(text):
         return False
     if known.INNOCENT.fullmatch(text) and " -" not in text and text[:1] != "-":
         return False
     lowered = text.lower()
     # A token has no blanks and is longer than most words; without one, and without what separates a label from its
     # value, only a few words can announce a secret.
-    long = [text] if len(text) > 256 else [w for w in text.split() if len(w) > _LONG and not known.PLAIN.fullmatch(w)]
+    long = [text] if len(text) > 256 else [w for w in text.split() if len(w) > SHORT and not known.PLAIN.fullmatch(w)]
     if (
         long
         and any(not known.INNOCENT.fullmatch(word) for word in long)
@@ -109,13 +117,6 @@ def _may(text: str) -> bool:
             or ("curl" in lowered and ":" in text)
         )
     return known.BARE_HINT.search(lowered) is not None
-
-
-def _may_short(text: str) -> bool:
-    """The same of a text too short for a token, most of which need no closer look: identifiers, names, numbers."""
-    lowered = text.lower()
-    hint = known.WORD_HINT.search(lowered) or known.BARE_HINT.search(lowered)
-    return hint is not None or "://" in text or "curl" in lowered
 
 
 def _scrubbed(text: str) -> str:

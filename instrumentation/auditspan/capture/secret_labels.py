@@ -21,6 +21,24 @@ _PARTS = re.compile(r"[.\[\]/:\s]+")
 _WORDS = re.compile(r"[^\W_]+")
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
+SHORT = 14
+"""Characters; a token has more."""
+
+
+def may_short(text: str) -> bool:
+    """Tell whether a text too short for a token may have a secret: most are identifiers, names, numbers."""
+    lowered = text.lower()
+    hint = known.WORD_HINT.search(lowered) or known.BARE_HINT.search(lowered)
+    return hint is not None or "://" in text or "curl" in lowered
+
+
+def digits_do_not_matter(text: str) -> bool:
+    """Tell whether no text that differs from this in nothing but digits has a secret in it.
+
+    So short a text has one only with a word that announces it, and no such word has a digit.
+    """
+    return len(text) <= SHORT and not may_short(text)
+
 
 @functools.lru_cache(maxsize=4096)
 def is_secret_name(name: str) -> bool:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from auditspan import schema
-from auditspan.cli import common, story
+from auditspan.cli import common, links, story
 from auditspan_seal.errors import SourceError
 
 
@@ -60,6 +60,8 @@ def list_runs(options: argparse.Namespace) -> int:
             story.outcome_of(records),
         )  # fmt: skip
     common.console().print(table if runs else "No runs are recorded yet.")
+    if runs and (page := links.of_dashboard("auditspan-automation")) is not None:
+        common.console().print(f"in Kibana: {page}", style="dim", markup=False, soft_wrap=True)
     return 0
 
 
@@ -97,4 +99,5 @@ def _summary(run_id: str, records: list[story.Record]) -> dict[str, Any]:
         "records": len(records),
         "outcome": story.outcome_of(records),
         "trace_ids": sorted({str(record.fields["trace_id"]) for record in records}),
+        **({"links": found} if (found := story.links_of(records)) else {}),
     }

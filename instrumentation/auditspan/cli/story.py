@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from auditspan import schema
+from auditspan.cli import links
 from auditspan_seal.errors import FormatError
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.commitment import Private
@@ -124,6 +125,12 @@ def outcome_of(records: list[Record]) -> str:
     return next((name for name in ("failure", "unknown") if name in outcomes), "success")
 
 
+def links_of(records: list[Record]) -> list[dict[str, str]]:
+    """Return the links to the traces of a run in Kibana; nothing if no Kibana is named."""
+    traces = sorted({str(record.fields["trace_id"]) for record in records})
+    return links.of_traces(traces, min(record.start for record in records), max(record.end for record in records))
+
+
 def clock(nanoseconds: int) -> str:
     """Return a time of day, UTC, with milliseconds."""
     return dt.datetime.fromtimestamp(nanoseconds / 1e9, tz=dt.timezone.utc).strftime("%H:%M:%S.%f")[:-3]
@@ -146,6 +153,8 @@ def show_run(run_id: str, records: list[Record], console: Console) -> None:
         f"  {len(records)} records in {len(processes)} processes · {seconds:.2f} s · {day} UTC · trace {traces}",
         style="dim",
     )
+    for line in links.lines(links_of(records)):
+        console.print(f"  {line}", style="dim", markup=False, soft_wrap=True)
     rows = [_row(record, level) for record, level in _levels(records)]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     for record, cells in zip(records, rows, strict=True):

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
-from auditspan.cli import common
-from auditspan_seal.errors import SourceError
+from auditspan.cli import common, links, verification
+from auditspan_seal.errors import AuditspanError, SourceError
 from auditspan_seal.formats.note import Note, VerifierKey
 from auditspan_seal.keys import read_verifier_keys
 from auditspan_seal.log.directory import default_path, open_directory
@@ -30,6 +31,7 @@ COLOURS = {
     Verdict.UNVERIFIABLE: "bold magenta",
 }
 _MARKS = {Verdict.PASSED: "✓", Verdict.FAILED: "✗", Verdict.INCOMPLETE: "…", Verdict.UNVERIFIABLE: "?"}
+_NOT_RECORDED = 2
 _SHOWN = 20  # findings printed for people; --json has all
 
 
@@ -101,6 +103,12 @@ def register(verbs: common.Verbs) -> None:
         "--jobs", type=int, metavar="N", help="processes to use (default: one for each processor if the log is large)"
     )
     parser.add_argument(
+        "--record",
+        type=Path,
+        metavar="DIR",
+        help="record in this log directory, one of your own, that and how it was verified; delivered like every record",
+    )
+    parser.add_argument(
         "--wait",
         type=float,
         default=15.0,
@@ -112,11 +120,23 @@ def register(verbs: common.Verbs) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the verb."""
     trust = _trust(options)
+    began = time.time_ns()
     report = _verify(options, trust)
+    code = report.exit_code if options.record is None else _recorded(report, options.record, began)
     if options.json:
-        common.print_json(report.as_json())
+        found = {origin: link for origin in report.logs if (link := links.of_origin(origin))}
+        common.print_json(report.as_json() | ({"links": found} if found else {}))
     else:
         show(report, common.console())
+    return code
+
+
+def _recorded(report: Report, directory: Path, began: int) -> int:
+    try:
+        verification.record(report, directory, began)
+    except AuditspanError as error:  # the verdict stands; but whoever relies on the record must know
+        common.progress(f"this verification was not recorded: {error}")
+        return report.exit_code or _NOT_RECORDED
     return report.exit_code
 
 
@@ -201,6 +221,8 @@ def show(report: Report, console: Console) -> None:
     )
     for origin, size in report.logs.items():
         console.print(f"  log {escape(origin)}: {size} entries", style="dim")
+        if (link := links.of_origin(origin)) is not None:
+            console.print(f"    {link}", style="dim", markup=False, soft_wrap=True)
     trust = {"pinned": "the key that was given", "first_use": "the key that the log names itself (first use)"}
     console.print(f"  trust: {trust.get(report.trust, report.trust)}", style="dim")
     for origin, indexes in report.erasures.items():
