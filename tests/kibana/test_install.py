@@ -20,7 +20,7 @@ OBJECTS = len(objects.all_objects())
 RULES = len(rules.rules())
 
 
-@pytest.fixture(params=["8.19.4", "9.2.1", "9.5.0-SNAPSHOT"])
+@pytest.fixture(params=["8.19.4", "9.5.0-SNAPSHOT"])
 def kibana(request: pytest.FixtureRequest) -> FakeKibana:
     return FakeKibana(request.param)
 

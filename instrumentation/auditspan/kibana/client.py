@@ -66,7 +66,8 @@ class Kibana:
             known = tuple(int(part) for part in number.partition("-")[0].split(".")[:2])
         except (ValueError, KeyError, TypeError):
             raise UnreachableKibana(
-                f"What answers at {self.url} is no Kibana, or does not say its version.", "Check the URL, and its path."
+                f"What answers at {self.url} is no Kibana, or tells these credentials no version.",
+                f"Check the URL and its path; and that {API_KEY} is set, or a user is in the URL.",
             ) from None
         if known < OLDEST:
             raise UnsuitableKibana(
