@@ -162,10 +162,10 @@ class Bench:
         return {"nothing": None, **found}
 
     def ask(self, seconds: float, chance: random.Random) -> dict[str, Times]:
-        """Ask what a dashboard asks, for so long; at least twice each."""
+        """Ask what a dashboard asks, for so long; at least once each."""
         measured: dict[str, Times] = {}
         until, rounds = time.monotonic() + seconds, 0
-        while rounds < 2 or time.monotonic() < until:
+        while rounds < 1 or time.monotonic() < until:
             for label, wanted in self.filters(chance).items():
                 times = measured.setdefault(label, Times())
                 requests = dashboard(wanted)
@@ -269,7 +269,7 @@ def _table(peace: dict[str, Times], busy: dict[str, Times]) -> str:
 
 
 def _said(seconds: list[float]) -> str:
-    p95 = statistics.quantiles(seconds, n=20, method="inclusive")[-1]
+    p95 = statistics.quantiles(seconds * 2 if len(seconds) < 2 else seconds, n=20, method="inclusive")[-1]
     return f"{statistics.median(seconds) * 1000:,.0f} ms, {p95 * 1000:,.0f} ms"
 
 
