@@ -2,7 +2,7 @@
 """Every panel, search and alert rule for Kibana is run on a recorded incident, and finds what its ledger says.
 
 What Kibana does beside the query (drawing, scheduling) is not run here: no Kibana newer than 5.1 is to be had from the
-package registries. The minimal distribution of Elasticsearch runs all the queries, since they use neither scripts nor ES|QL.
+package registries. The minimal distribution of Elasticsearch runs all the queries: they use neither scripts nor ES|QL.
 """
 
 from __future__ import annotations
