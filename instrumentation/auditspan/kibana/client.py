@@ -164,7 +164,12 @@ class Kibana:
         status = answer.status_code
         if status in expected:
             return answer
-        if status == 401 or 300 <= status < 400:
+        if 300 <= status < 400:
+            raise RefusedByKibana(
+                f"Kibana at {self.url} sends us elsewhere (HTTP {status}): {answer.headers.get('location', '')[:200]}",
+                f"If that is a login page, set {API_KEY}; if it is another path or host, give that as the URL.",
+            )
+        if status == 401:
             raise RefusedByKibana(
                 f"Kibana at {self.url} does not know who asks (HTTP {status}).",
                 f"Set {API_KEY} to an API key (encoded), or give https://user:password@host.",
