@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from auditspan.devstack import Stack
 from auditspan.kibana.dashboards import ACTIVITY, RECORDS, SEARCHES
 from tests.backend.honest import Api, Hit
@@ -72,7 +74,7 @@ class Copies:
             text = self._texts[item]
             for name in self._own[item]:
                 text = text.replace(name, _another(name, week))
-            source = json.loads(text)
+            source = orjson.loads(text)
             said = source["attributes"]
             chance = random.Random(number)
             # Some people do much, most do little.
@@ -84,7 +86,7 @@ class Copies:
             said["audit.log.index"] = number
             begin = (_NOW - chance.random() * DAYS * 86400) * 1000 if week else _NOW * 1000 - self._offsets[item]
             source["@timestamp"] = f"{int(begin)}.{chance.randrange(10**6)}"
-            yield json.dumps(source)
+            yield orjson.dumps(source).decode()
         self.made += count
 
 
