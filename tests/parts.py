@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs all tests in three parts, two of them at once: one mostly waits for the servers of the backend.
+"""Runs all tests in parts, several of them at once: much of their time they wait for servers and for other processes.
 
-``python -m tests.parts`` is what ``make test`` runs. The parts: the tests with the real backend, all others, and, after
-these two, those of the runners in environments of their own (what their schedulers do is timed by themselves: on a busy
-machine they give up tasks). Each has temporary folders of its own, and looks at every record that it
-left on disk (tests/test_every_record.py). What they write is shown line by line as it comes; of a part that failed,
-all of it is shown once more at the end. Red if one is red. Ctrl-C and SIGTERM end all.
+``python -m tests.parts`` is what ``make test`` runs. First three at once: the tests with the real backend; those of
+the runners that are in no hurry, in environments of their own; all others. Then two: the tests of Airflow's scheduler
+and what has one too, and those of the newest Celery and Prefect (what their schedulers do is timed by themselves: on
+a busy machine they give up tasks). Beside them the environments are built that they will want (``tests/ahead.py``).
+Each part has temporary folders of its own, and looks at every record that it left on disk
+(tests/test_every_record.py). What they write is shown line by line as it comes; of a part that failed, all of it is
+shown once more at the end. Red if one is red. Ctrl-C and SIGTERM end all.
 
 ``python -m tests.parts backend others`` runs some of them.
 """
@@ -23,19 +25,35 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from tests.runners.environments import RUNNERS
+
 ROOT = Path(__file__).parent.parent
 LAST = "tests/test_every_record.py"
 STORY = "tests/backend/test_story.py"  # it has a scheduler, too
 APART = {"backend": "tests/backend", "runners": "tests/runners"}
+
+
+def _rows(part: str) -> tuple[str, ...]:
+    test = f"{APART['runners']}/test_in_environments.py::test_the_runner_in_its_own_environment"
+    return tuple(f"{test}[{row}]" for row in RUNNERS if row.part == part)
+
+
 PARTS: dict[str, tuple[str, ...]] = {
     "backend": (APART["backend"], f"--ignore={STORY}", LAST),
-    "runners": (APART["runners"], STORY, LAST),
+    "oldest": (*_rows("oldest"), LAST),
     "others": ("tests", *(f"--ignore={folder}" for folder in APART.values())),
+    "airflow": (*_rows("airflow"), STORY, LAST),
+    "runners": (*_rows("runners"), LAST),
 }
-ALONE = "runners"
+LATER = ("airflow", "runners")
+"""They run when the others have ended."""
 INTERRUPTED = 130
 _DURATIONS = ("--durations=15", "--durations-min=5")
 _PATIENCE = 60.0  # seconds that a part has to stop its servers when it is told to end
+
+
+def _pytest(name: str) -> tuple[str, ...]:
+    return sys.executable, "-u", "-m", "pytest", "-o", f"cache_dir=.pytest_cache/{name}", *_DURATIONS
 
 
 class Part:
@@ -45,15 +63,18 @@ class Part:
         name: of it.
         arguments: of pytest.
         out: where its lines go, with the name before each.
+        program: what is run instead of pytest.
     """
 
-    def __init__(self, name: str, arguments: Sequence[str], out: IO[str] = sys.stdout) -> None:
+    def __init__(
+        self, name: str, arguments: Sequence[str], out: IO[str] = sys.stdout, program: Sequence[str] = ()
+    ) -> None:
         self.name = name
         self.lines: list[str] = []
         self._out = out
         self._begin = self._end = time.monotonic()
         self._process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "pytest", "-o", f"cache_dir=.pytest_cache/{name}", *_DURATIONS, *arguments],
+            [*(program or _pytest(name)), *arguments],
             cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             errors="replace", start_new_session=True,
         )  # fmt: skip
@@ -146,10 +167,16 @@ def main() -> int:
     """Run what the command line names, or all."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     wanted = sys.argv[1:] or list(PARTS)
-    at_once = {name: PARTS[name] for name in wanted if name != ALONE}
-    alone = {name: PARTS[name] for name in wanted if name == ALONE}
-    code = run(at_once) if at_once else 0
-    return code if code == INTERRUPTED or not alone else max(code, run(alone))
+    ahead = Part("ahead", wanted, program=("nice", sys.executable, "-m", "tests.ahead"))
+    try:
+        code = 0
+        for turn in (False, True):
+            at_once = {name: PARTS[name] for name in wanted if (name in LATER) is turn}
+            if at_once and code != INTERRUPTED:
+                code = max(code, run(at_once))
+        return code
+    finally:
+        end([ahead])
 
 
 if __name__ == "__main__":

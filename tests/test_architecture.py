@@ -23,7 +23,12 @@ MAY_IMPORT = {
     "auditspan.connectors": ("auditspan.schema", "auditspan.capture"),
     "auditspan.webhooks": ("auditspan.schema", "auditspan.capture"),
     "auditspan.propagation": ("auditspan.schema", "auditspan.capture"),
-    "auditspan.devstack": ("auditspan", "auditspan_seal.errors"),
+    "auditspan.collector_lint": ("auditspan_seal.errors",),
+    "auditspan.devstack": ("auditspan", "auditspan.backend_setup", "auditspan_seal.errors"),
+    "auditspan.backend_setup": (
+        "auditspan.registry", "auditspan_seal.errors", "auditspan_seal.spans", "auditspan_seal.keys",
+        "auditspan_seal.log", "auditspan_seal.verify",
+    ),
     # the event model at its source; the pure part knows nothing of files
     "auditspan.registry": ("auditspan.registry", "auditspan_seal.errors"),
     "auditspan.registry.model": ("auditspan_seal.errors",),
@@ -36,8 +41,7 @@ MAY_IMPORT = {
     "auditspan.boot": ("auditspan", "auditspan.metrics", "auditspan.selfcheck", "auditspan.capture", "auditspan_seal"),
     "auditspan.cli": (
         "auditspan", "auditspan.metrics", "auditspan.schema", "auditspan.registry", "auditspan.devstack",
-        "auditspan.kibana",
-        "auditspan_seal",
+        "auditspan.backend_setup", "auditspan.collector_lint", "auditspan.kibana", "auditspan_seal",
     ),
     # the seal, lowest layer first
     "auditspan_seal.errors": (),
@@ -81,6 +85,7 @@ MAY_IMPORT = {
     "auditspan_seal.patience": (
         "auditspan_seal.errors", "auditspan_seal.log", "auditspan_seal.modes", "auditspan_seal.synced",
     ),
+    "auditspan_seal.beginning": ("auditspan_seal.errors", "auditspan_seal.salts"),
     "auditspan_seal.losses": ("auditspan_seal.formats", "auditspan_seal.log"),
     "auditspan_seal.late": (
         "auditspan_seal.forks",
@@ -89,7 +94,7 @@ MAY_IMPORT = {
     "auditspan_seal.synced": ("auditspan_seal.formats", "auditspan_seal.log"),
     "auditspan_seal.deferred": ("auditspan_seal.interrupts",),
     "auditspan_seal.service": (
-        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.recording", "auditspan_seal.log",
+        "auditspan_seal.errors", "auditspan_seal.beginning", "auditspan_seal.recording", "auditspan_seal.log",
         "auditspan_seal.driver", "auditspan_seal.guard", "auditspan_seal.modes", "auditspan_seal.synced",
         "auditspan_seal.deferred", "auditspan_seal.interrupts", "auditspan_seal.forks",
         "auditspan_seal.late", "auditspan_seal.losses", "auditspan_seal.native", "auditspan_seal.patience",

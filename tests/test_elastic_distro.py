@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import OURS, QUIET
-from tests.environments import environment
+from tests.environments import named, pip
 from tests.test_boot import PROGRAM, assert_audited
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def elastic() -> Path:
-    return environment("elastic", "elastic-opentelemetry", "apscheduler>=3.11,<4")
+    return named("elastic")
 
 
 def run(elastic: Path, tmp_path: Path, log_folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -35,11 +35,11 @@ def run(elastic: Path, tmp_path: Path, log_folder: Path, **env: str) -> subproce
 
 
 def test_the_pair_is_the_one_meant(elastic: Path) -> None:
-    listed = subprocess.run([str(elastic / "python"), "-m", "pip", "list"], capture_output=True, text=True, check=True)
+    listed = subprocess.run([*pip(elastic), "list"], capture_output=True, text=True, check=True)
     versions = dict(line.split()[:2] for line in listed.stdout.splitlines()[2:])
     assert "elastic-opentelemetry" in versions
     print(f"elastic-opentelemetry {versions['elastic-opentelemetry']}, SDK {versions['opentelemetry-sdk']}")
-    checked = subprocess.run([str(elastic / "python"), "-m", "pip", "check"], capture_output=True, text=True)
+    checked = subprocess.run([*pip(elastic), "check"], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout
 
 

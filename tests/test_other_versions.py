@@ -11,19 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import OURS
-from tests.environments import ROOT, environment
+from tests.environments import ROOT, named
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
-TOOLS = (
-    "pytest>=8",
-    "pytest-timeout>=2.3",
-    "hypothesis>=6.100",
-    "httpx>=0.27",
-    "uvicorn>=0.30",
-    "pyyaml>=6",
-    "zstandard>=0.22",
-)
 
 
 def run(folder: Path, *arguments: str) -> str:
@@ -42,37 +32,13 @@ def run(folder: Path, *arguments: str) -> str:
 
 
 def test_webhooks_beside_contribs_instrumentations() -> None:
-    # One resolution: contrib's wheels appear unevenly, and what fits together decides the SDK.
-    folder = environment(
-        "contrib",
-        *TOOLS,
-        "fastapi",
-        "standardwebhooks",
-        "opentelemetry-instrumentation-fastapi",
-        "opentelemetry-instrumentation-starlette",
-        "opentelemetry-instrumentation-asgi",
-    )
+    folder = named("contrib")
     printed = run(folder, "tests/plugins/test_webhooks.py", "tests/plugins/test_signatures.py")
     assert "skipped" not in printed, printed[-2000:]
 
 
-OLDEST = (
-    "opentelemetry-sdk==1.39.1",
-    "opentelemetry-exporter-otlp==1.39.1",
-    "opentelemetry-instrumentation==0.60b1",
-    "opentelemetry-distro==0.60b1",
-    "wrapt==1.17.3",
-    "starlette==0.41.3",
-    "fastapi==0.115.6",
-    "apscheduler==3.11.0",
-    "singer-sdk==0.45.0",
-    "standardwebhooks",
-    "elasticsearch>=8.19,<9",
-)
-
-
 def test_the_oldest_versions() -> None:
-    folder = environment("oldest", *TOOLS, *OLDEST)
+    folder = named("oldest")
     printed = run(folder, "-m", "not slow and not backend", "tests/capture", "tests/seal", "tests/plugins")
     passed = re.search(r"(\d+) passed", printed)
     assert passed is not None

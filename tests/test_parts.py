@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import ahead, environments
 from tests import parts as module
 from tests.parts import LAST, PARTS, ROOT, run
+from tests.runners.environments import RUNNERS
 
 pytestmark = pytest.mark.slow
 
@@ -120,16 +122,30 @@ def test_what_one_part_leaves_out_another_has_and_all_look_at_their_records() ->
     everything, *ignored = PARTS["others"]
     assert everything == "tests"
     apart = {name: arguments for name, arguments in PARTS.items() if name != "others"}
-    assert [argument.removeprefix("--ignore=") for argument in ignored] == [
-        arguments[0] for arguments in apart.values()
-    ]
     assert all(arguments[-1] == LAST for arguments in apart.values())
     left_out = {
-        argument.removeprefix("--ignore=") for arguments in apart.values() for argument in arguments if "=" in argument
+        argument.removeprefix("--ignore=") for arguments in PARTS.values() for argument in arguments if "=" in argument
     }
+    assert left_out >= {argument.removeprefix("--ignore=") for argument in ignored}
     taken = [argument for arguments in apart.values() for argument in arguments if "=" not in argument]
-    assert left_out <= set(taken)
-    assert all((ROOT / path).exists() for path in taken)
+    assert all((ROOT / path.partition("::")[0]).exists() for path in taken)
+    # Of the folder of the runners' tests, each row is in one part, and there is nothing else in it.
+    rows = [path for path in taken if path.startswith(module.APART["runners"])]
+    collected = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", module.APART["runners"]],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert sorted(rows) == sorted(line for line in collected.stdout.splitlines() if "::" in line)
+    assert left_out <= {*taken, module.APART["runners"]}
+
+
+def test_every_environment_is_built_ahead_for_a_part_that_there_is() -> None:
+    assert ahead.WANTED_BY.keys() == environments.NAMED.keys()
+    names = [name for name, _ in ahead.wanted(PARTS)]
+    assert sorted(names) == sorted(
+        {*environments.NAMED, *(f"{row.name}-{row.inside or row.version}" for row in RUNNERS)}
+    )
+    assert {*ahead.WANTED_BY.values(), *(row.part for row in RUNNERS)} <= PARTS.keys()
 
 
 def test_make_test_runs_the_parts() -> None:

@@ -89,3 +89,13 @@ def test_a_fork_in_the_middle_of_the_first_record_leaves_a_child_that_records(tm
     environment |= {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
     done = subprocess.run([sys.executable, "-c", FORKING], env=environment, capture_output=True, text=True, timeout=120)
     assert done.stdout.split("\n") == ["7", "7", ""], done.stderr
+
+
+@pytest.mark.slow
+def test_a_command_loads_its_own_verb_and_no_other() -> None:
+    program = "import contextlib, sys\nfrom auditspan.cli import VERBS, main\nwith contextlib.suppress(SystemExit):\n"
+    program += (
+        "    main(['prove', '--help'])\nprint({m for m in VERBS.values() if f'auditspan.cli.{m}' in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "{'prove'}", done.stderr

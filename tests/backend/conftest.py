@@ -13,6 +13,8 @@ from elasticsearch import Elasticsearch
 from auditspan.devstack import Stack
 from auditspan.devstack.system import tail
 from tests.backend import honest, incident_data
+from tests.backend import secured as secured_servers
+from tests.backend.secured import Secured
 
 _PARTS = pytest.StashKey[dict[str, str]]()
 _FOLDER = pytest.StashKey[Path]()
@@ -60,6 +62,18 @@ def automations(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Autom
     found = Automations(logs, honest.delivered(api, logs), api.read(honest.EVENTS))
     api.close()
     return found
+
+
+@pytest.fixture(scope="session")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    """A secured server with the logs of three processes, which came there through a Collector that may only write."""
+    with secured_servers.server(tmp_path_factory.mktemp("secured")) as place:
+        code, found = place.setup()
+        assert code == 0, found
+        with secured_servers.collector(place) as place.collector:
+            for tenant, environment in secured_servers.TENANTS:
+                place.logs[tenant, environment] = place.record(f"log-{tenant}-{environment}", tenant, environment)
+            yield place
 
 
 @pytest.fixture(scope="session")

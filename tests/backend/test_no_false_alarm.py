@@ -33,7 +33,7 @@ from tests.backend.conftest import Automations
 from tests.backend.honest import AUDIT, LOG, Api, Hit
 from tests.backend.mutations import attributes, kind_of
 from tests.conftest import BIN
-from tests.environments import environment
+from tests.environments import named
 
 pytestmark = [pytest.mark.backend, pytest.mark.timeout(900)]
 
@@ -115,8 +115,7 @@ def server(
         return
     if stack.parts["elasticsearch"].startswith("running at"):
         pytest.skip("the server of this session was named by AUDITSPAN_ELASTICSEARCH_URL; there is only that one")
-    # The Python client speaks with servers of its own major version: `pip install 'elasticsearch<9'` is what users do.
-    commands = environment("elasticsearch-8", "elasticsearch>=8.19,<9")
+    commands = named("elasticsearch-8")
     stack.stop_collector()
     stack.stop_elasticsearch()
     try:
@@ -133,6 +132,21 @@ def test_the_server_is_the_one_that_was_asked_for(server: Server, request: pytes
     (node,) = server.api("GET", "/_nodes")["nodes"].values()
     expected = servers.OLDEST if "8." in request.node.name else servers.VERSION
     assert node["version"] == expected
+
+
+@pytest.mark.parametrize("client", ["of this environment", "of the server's major"])
+def test_setup_and_check_know_this_version(server: Server, client: str) -> None:
+    """With a client of either major: what a user has installed need not be of the server's."""
+    server.fresh()
+    program = str((BIN if client == "of this environment" else server.bin) / "auditspan")
+    place = ["--elasticsearch", server.stack.elasticsearch_url, "--json"]
+    found = json.loads(honest.run([program, "backend", "setup", *place], env=honest.environment()))
+    assert {step["state"] for step in found["steps"]} == {"unchanged"}
+    found = json.loads(honest.run([program, "backend", "check", *place], (1,), env=honest.environment()))
+    results = {item["name"]: item["result"] for item in found["checks"]}
+    kinds = ("version", "template", "in_effect", "live", "source")
+    assert {result for name, result in results.items() if name.partition(":")[0] in kinds} == {"OK"}, found
+    assert results["security"] == "FAILED"  # this stack has none, and that is said
 
 
 def test_untouched(server: Server) -> None:

@@ -25,21 +25,15 @@ from auditspan_seal.log.directory import open_directory
 from auditspan_seal.verify.directory import verify_directory
 from tests.backend.test_end_to_end import AUDIT, attributes, eventually
 from tests.conftest import BIN, OURS, QUIET
-from tests.environments import environment
+from tests.environments import named
 from tests.runners import redis_broker
 from tests.runners.airflow_runner import serving as airflow
-from tests.runners.environments import RUNNERS, TOOLS
+from tests.runners.environments import RUNNERS, environment_of
 from tests.runners.prefect_runner import serving as prefect
 
 pytestmark = [pytest.mark.backend, pytest.mark.slow, pytest.mark.timeout(1800)]  # environments may be built first
 
 PROGRAMS = Path(__file__).parent / "story"
-WEBHOOK = (
-    "fastapi>=0.139,<1",
-    "uvicorn>=0.30",
-    "httpx>=0.27",
-    "opentelemetry-instrumentation-httpx>=0.60b0,<1",  # hands trace context and baggage to whom it asks
-)
 TOLD = ("fulfil", "fulfil.send", "shop.bill", "invoice", "write")
 """A DAG run, its task, a job, a flow, its task: each is caused by the one before, the first by a delivery."""
 
@@ -47,7 +41,7 @@ TOLD = ("fulfil", "fulfil.send", "shop.bill", "invoice", "write")
 def newest(name: str) -> Path:
     """Return the ``bin`` folder of the environment in which the newest version of a runner is tested."""
     (runner,) = (one for one in RUNNERS if (one.name, one.version) == (name, "newest"))
-    return environment(f"{runner.name}-{runner.version}", *TOOLS, *runner.requirements)
+    return environment_of(runner)
 
 
 @contextlib.contextmanager
@@ -93,7 +87,7 @@ def play(folder: Path, endpoint: str) -> str:
     log, invoices = folder / "audit", folder / "invoices"
     invoices.mkdir()
     homes = {name: newest(name) for name in ("airflow", "celery", "prefect")}
-    homes["webhook"] = environment("webhook", *WEBHOOK)
+    homes["webhook"] = named("webhook")
     audited = {**QUIET, "AUDITSPAN_VALIDATE": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
     outside = {
         k: v for k, v in os.environ.items() if not k.startswith((*OURS, "AIRFLOW", "PREFECT")) and k != "PYTHONPATH"

@@ -252,8 +252,8 @@ def measure(stack: Stack, hits: list[Hit], documents: int, seconds: float) -> li
         f"{HOSTS} hosts)\nin one shard of Elasticsearch {heap[0]}, heap {heap[1]} MB, {os.cpu_count()} processors "
         "shared with whoever asks and writes.\n"
         f"Asked is what the dashboard “{ACTIVITY.title}” asks over all the {DAYS} days "
-        f"({len(dashboard(None))} searches), "
-        "filtered by one value\ntaken at random; nothing comes from the request cache. Written at "
+        f"({len(dashboard(None))} searches), filtered by one value\n"
+        "taken at random; nothing comes from the request cache. Written at "
         f"{written:,.0f} documents/s before, and at {rate[0]:,.0f}/s\nmeanwhile in the right-hand columns.",
         _table(peace, busy),
     ]

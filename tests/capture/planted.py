@@ -7,7 +7,7 @@ import base64
 import json
 import random
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -131,3 +131,18 @@ def plants(seed: int, count: int) -> list[Plant]:
             value = LABELLED[kind](rng, secret)
         found.append(Plant(kind, secret, f"app.detail.{number}", value))
     return found
+
+
+def left_in(content: str, found: Sequence[Plant], size: int = 14) -> list[Plant]:
+    """Return those of which the first or the last `size` characters are in a text; the text is read once.
+
+    Looking for each of thousands of secrets in megabytes of text takes minutes.
+    """
+    ends = {end for plant in found for end in (plant.secret[:size], plant.secret[-size:])}
+    there = {
+        window
+        for length in {len(end) for end in ends}
+        for at in range(len(content) - length + 1)
+        if (window := content[at : at + length]) in ends
+    }
+    return [plant for plant in found if plant.secret[:size] in there or plant.secret[-size:] in there]

@@ -30,7 +30,7 @@ import pytest
 from auditspan.capture import version, version_content, version_release
 from auditspan.capture.version import ScriptVersion, package_version, script_version
 from tests.conftest import OURS
-from tests.environments import ROOT, environment
+from tests.environments import ROOT, named
 
 SOURCE = """
 import dataclasses, functools
@@ -704,7 +704,7 @@ ask(shell)
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ["shell", "kernel"])
 def test_a_real_notebook(tmp_path: Path, kind: str) -> None:
-    folder = environment("notebook", "ipython", "ipykernel", "numpy")
+    folder = named("notebook")
     script = tmp_path / "notebook.py"
     script.write_text(NOTEBOOK)
     assert run(folder / "python", script, kind, cwd=tmp_path) == [
@@ -715,7 +715,7 @@ def test_a_real_notebook(tmp_path: Path, kind: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_states_of_numpy(tmp_path: Path) -> None:
-    folder = environment("notebook", "ipython", "ipykernel", "numpy")
+    folder = named("notebook")
     script = tmp_path / "numbers.py".replace("numbers", "of_numpy")
     script.write_text(
         textwrap.dedent(

@@ -10,8 +10,8 @@ import subprocess
 import pytest
 
 from tests.conftest import OURS
-from tests.environments import ROOT, environment
-from tests.runners.environments import RUNNERS, TOOLS, Runner
+from tests.environments import ROOT
+from tests.runners.environments import RUNNERS, Runner, environment_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -21,9 +21,9 @@ def is_kept(name: str) -> bool:
     return name.startswith("AUDITSPAN_TEST_") or not (name.startswith(OURS) or name == "PYTHONPATH")
 
 
-@pytest.mark.parametrize("runner", RUNNERS, ids=lambda runner: f"{runner.name}-{runner.version}")
+@pytest.mark.parametrize("runner", RUNNERS, ids=str)
 def test_the_runner_in_its_own_environment(runner: Runner) -> None:
-    folder = environment(f"{runner.name}-{runner.version}", *TOOLS, *runner.requirements)
+    folder = environment_of(runner)
     inherited = {k: v for k, v in os.environ.items() if is_kept(k)}
     done = subprocess.run(
         [

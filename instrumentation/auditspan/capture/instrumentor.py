@@ -21,6 +21,29 @@ logger = logging.getLogger("auditspan")
 active: dict[str, str] = {}
 """Plugins that are switched on in this process, with the libraries they wrap."""
 
+_not_audited: set[str] = set()
+
+
+def say_not_audited(name: str, found: object, required: object) -> None:
+    """Warn, once in a process, that a library is of a version that its plugin is not made for.
+
+    Args:
+        name: of the plugin.
+        found: the library that is installed, with its version.
+        required: what the plugin is for.
+    """
+    if name in _not_audited:
+        return
+    _not_audited.add(name)
+    logger.warning(
+        "auditspan: %s IS NOT AUDITED in this process: %s is installed, and the plugin is for %s. Install a "
+        "version in that range, or a newer auditspan; AUDITSPAN_DISABLED_PLUGINS=%s silences this.",
+        name,
+        found,
+        required,
+        name,
+    )
+
 
 class AuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     """Base of all plugins. A plugin names itself, its library and its patches; the rest is here.
@@ -39,13 +62,17 @@ class AuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     def patches(self, recorder: Recorder) -> Sequence[Patch]:
         """Return the patch table. Called once, when the library is known to be there."""
 
+    @classmethod
+    def is_disabled(cls) -> bool:
+        """Tell whether AUDITSPAN_DISABLED_PLUGINS names the plugin."""
+        return cls.name in {part.strip() for part in os.environ.get("AUDITSPAN_DISABLED_PLUGINS", "").split(",")}
+
     def instrumentation_dependencies(self) -> Collection[str]:
         """Return the requirements (contract of OpenTelemetry)."""
         return self.dependencies
 
     def _instrument(self, **kwargs: Any) -> None:
-        disabled = os.environ.get("AUDITSPAN_DISABLED_PLUGINS", "")
-        if self.name in {part.strip() for part in disabled.split(",")}:
+        if self.is_disabled():
             return
         # opentelemetry-instrument skips this check, so it is made here.
         conflict = get_dependency_conflicts(self.dependencies)
@@ -53,14 +80,7 @@ class AuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             raise DependencyConflictError(conflict)  # the library is not there: nothing to say, everyone goes on
         if conflict is not None:
             # Said here: what OpenTelemetry says of it depends on its version and on how the plugin was loaded.
-            logger.warning(
-                "auditspan: %s IS NOT AUDITED in this process: %s is installed, and the plugin is for %s. Install a "
-                "version in that range, or a newer auditspan; AUDITSPAN_DISABLED_PLUGINS=%s silences this.",
-                self.name,
-                conflict.found,
-                conflict.required,
-                self.name,
-            )
+            say_not_audited(self.name, conflict.found, conflict.required)
             return
         recorder = Recorder(type(self).__module__, _version(), kwargs.get("tracer_provider"))
         self._removals = []

@@ -7,11 +7,28 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from auditspan import __version__
 from auditspan_seal.errors import AuditspanError
 
 USAGE_ERROR = 2
+VERBS = {
+    "demo": "demo",
+    "status": "status",
+    "verify": "verify",
+    "prove": "prove",
+    "runs": "runs",
+    "show": "runs",
+    "erase": "erase",
+    "keys": "keys",
+    "schema": "schema",
+    "agent": "agent",
+    "backend": "backend",
+    "prune": "prune",
+    "witness": "witness",
+}
+"""Each verb → the module that has it, and is loaded only for it: most of the time of a short command is loading."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,8 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 all is well; 2 wrong usage or a source that cannot be read; the verbs document their own.
     """
-    from auditspan.cli import agent, backend, demo, erase, keys, prove, prune, runs, schema, status, verify, witness
-
+    given = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(
         prog="auditspan",
         description="Signed, tamper-evident audit spans for automations.",
@@ -32,9 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"auditspan {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for module in (demo, status, verify, prove, runs, erase, keys, schema, agent, backend, prune, witness):
-        module.register(verbs)
-    options = parser.parse_args(arguments)
+    wanted = [VERBS[given[0]]] if given and given[0] in VERBS else list(dict.fromkeys(VERBS.values()))
+    for module in wanted:
+        import_module(f"{__name__}.{module}").register(verbs)
+    options = parser.parse_args(given)
     try:
         return int(options.run(options))
     except AuditspanError as error:

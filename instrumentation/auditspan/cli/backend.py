@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from auditspan.cli import backend_kibana, common
+from auditspan.cli import backend_check, backend_kibana, backend_lint, backend_setup, common
 from auditspan.cli.arrival import describe, range_as_json
 from auditspan_seal.errors import AuditspanError, DirectoryError, SourceError
 from auditspan_seal.log.attempt import Attempt
@@ -28,11 +28,14 @@ def register(verbs: common.Verbs) -> None:
         verbs,
         "backend",
         run,
-        "Compare Elasticsearch with the log and bring back what is missing there.",
-        "auditspan backend reconcile --elasticsearch http://127.0.0.1:9200",
-        "see `auditspan backend reconcile --help`",
+        "Set Elasticsearch up, prove that it keeps its promises, and bring back what is missing there.",
+        "auditspan backend setup --elasticsearch http://127.0.0.1:9200 --dry-run",
+        "see `auditspan backend COMMAND --help`",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    backend_setup.register(commands, URL)
+    backend_check.register(commands, URL)
+    backend_lint.register(commands)
     reconcile = common.add_verb(
         commands,
         "reconcile",

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import pwd
 import re
@@ -11,14 +10,13 @@ import shutil
 import stat
 import subprocess
 import tempfile
-import urllib.error
-import urllib.parse
-import urllib.request
 import zipfile
 from pathlib import Path
 
 from auditspan.devstack import system
 from auditspan.devstack.errors import DevStackError
+from auditspan.devstack.security import Security
+from auditspan_seal.errors import SourceError
 
 VERSION = "9.5.0"
 OLDEST = "8.19.7"
@@ -37,8 +35,27 @@ def health_url(url: str) -> str:
 class ElasticsearchProcess:
     """An Elasticsearch that runs as a child process, as another user if we are root."""
 
-    def __init__(self, directory: Path, port: int, detached: bool, version: str = VERSION) -> None:
-        """Download and unpack it unless the cache has it; start nothing yet."""
+    def __init__(
+        self,
+        directory: Path,
+        port: int,
+        detached: bool,
+        version: str = VERSION,
+        security: Security | None = None,
+        heap: str = "1g",
+    ) -> None:
+        """Download and unpack it unless the cache has it; start nothing yet.
+
+        Args:
+            directory: gets data and log.
+            port: where it listens.
+            detached: leave it running when this process ends.
+            version: which.
+            security: its users, roles and TLS; None: security is off.
+            heap: of its Java, as ``-Xmx`` wants it.
+        """
+        self._security = security
+        self._heap = heap
         self._java = _find_java(version)
         self._user = _unprivileged_user()
         self._home = _unpack(version, self._user)
@@ -65,7 +82,7 @@ class ElasticsearchProcess:
             "path.logs": self._folder / "logs",
             "path.repo": self._folder / "snapshots",
             "transport.port": self._transport_port,
-            "xpack.security.enabled": "false",
+            **({"xpack.security.enabled": "false"} if self._security is None else self._security.options()),
         }
         self._process = system.spawn(
             [str(self._home / "bin" / "elasticsearch"), *(f"-E{name}={value}" for name, value in options.items())],
@@ -76,11 +93,16 @@ class ElasticsearchProcess:
             self._user,
         )
         try:
-            url = health_url(f"http://127.0.0.1:{self._port}")
-            system.wait_for("Elasticsearch", url, self._process, self._log, 180)
+            answers = system.answers if self._security is None else self._security.answers
+            system.wait_for("Elasticsearch", health_url(self.url), self._process, self._log, 180, answers)
         except DevStackError:
             self.stop()
             raise
+
+    @property
+    def url(self) -> str:
+        """Its base URL."""
+        return f"{'http' if self._security is None else self._security.scheme}://127.0.0.1:{self._port}"
 
     def stop(self) -> None:
         """Stop it; its data stays."""
@@ -108,6 +130,8 @@ class ElasticsearchProcess:
         else:
             folder = system.folder_for_user(folder, self._user)
         shutil.copytree(self._home / "config", folder / "config", dirs_exist_ok=True)
+        if self._security is not None:
+            self._security.write(folder / "config")
         for name in ("data", "logs", "snapshots", "tmp"):
             (folder / name).mkdir(exist_ok=True)
         if self._user is not None:
@@ -122,14 +146,12 @@ class ElasticsearchProcess:
             "ES_JAVA_HOME": str(self._java),
             "ES_PATH_CONF": str(self._folder / "config"),
             "ES_TMPDIR": str(self._folder / "tmp"),
-            "ES_JAVA_OPTS": "-Xms1g -Xmx1g",
+            "ES_JAVA_OPTS": f"-Xms{self._heap} -Xmx{self._heap}",
         }
 
 
 def install_templates(url: str) -> None:
-    """Install the index templates of ``collector-config/elasticsearch``.
-
-    Not with the ``elasticsearch`` client: its major version must be that of the server, and here are two of those.
+    """Install the index templates of ``collector-config/elasticsearch``, as ``auditspan backend setup`` does it.
 
     Args:
         url: URL of the Elasticsearch; may hold user name and password.
@@ -137,44 +159,26 @@ def install_templates(url: str) -> None:
     Raises:
         DevStackError: Elasticsearch refuses.
     """
+    from auditspan.backend_setup import apply, plan
+    from auditspan.backend_setup.artefacts import Wanted, load
+    from auditspan.backend_setup.server import Server
+
     folder = system.configuration_folder() / "elasticsearch"
     try:
-        _put_all(url, "_component_template", folder / "component-templates")
-        _put_all(url, "_index_template", folder / "index-templates")
-        if _request(url, "HEAD", _BUILT_IN_TEMPLATE) == 404:
-            _put_all(url, "_index_template", folder / "development-only")
-    except (OSError, ValueError) as error:
+        with Server.of_environment(url) as server:
+            bare = server.get(_BUILT_IN_TEMPLATE) is None
+            artefacts = load(folder, Wanted(development=bare))
+            # A development server may have templates of any other state of the source: they are replaced.
+            made = plan.make(server, artefacts, [item.name for item in artefacts])
+            apply.apply(server, made)
+            for step in made.refused:
+                raise SourceError(f"{step.why}.", step.advice)
+    except SourceError as error:
         raise DevStackError(
-            f"Elasticsearch at {url.rpartition('@')[2]} does not take the index templates: {error}",
+            f"Elasticsearch at {url.rpartition('@')[2]} does not take the index templates: {error.what}",
             "Without them audit spans are refused or mapped wrongly.",
             "Look whether it is Elasticsearch 8.19 or newer and lets you manage index templates.",
         ) from None
-
-
-def _put_all(url: str, api: str, folder: Path) -> None:
-    for file in sorted(folder.glob("*.json")):
-        status = _request(url, "PUT", f"/{api}/{file.stem}", file.read_bytes())
-        if status != 200:
-            raise ValueError(f"HTTP {status} for {file.name}")
-
-
-def _request(url: str, method: str, path: str, body: bytes | None = None) -> int:
-    """Return the status of the answer, whatever it is."""
-    parts = urllib.parse.urlsplit(url)
-    place = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
-    headers = {"content-type": "application/json"}
-    if parts.username is not None:
-        login = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
-        headers["authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
-    elif key := os.environ.get("ELASTIC_API_KEY"):
-        headers["authorization"] = f"ApiKey {key}"
-    request = urllib.request.Request(place + path, body, headers, method=method)  # noqa: S310 - the URL is the user's
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code
 
 
 def _unprivileged_user() -> int | None:

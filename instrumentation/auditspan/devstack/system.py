@@ -233,14 +233,21 @@ def answers(url: str) -> bool:
         return False
 
 
-def wait_for(label: str, url: str, process: subprocess.Popen[bytes] | None, log: Path, seconds: float) -> None:
-    """Wait until a service answers.
+def wait_for(
+    label: str,
+    url: str,
+    process: subprocess.Popen[bytes] | None,
+    log: Path,
+    seconds: float,
+    ready: Callable[[str], bool] = answers,
+) -> None:
+    """Wait until a service answers; `ready` says whether it does.
 
     Raises:
         DevStackError: it ended, or did not answer in time.
     """
     began = last = time.monotonic()
-    while not answers(url):
+    while not ready(url):
         now = time.monotonic()
         if process is not None and process.poll() is not None:
             raise DevStackError(

@@ -15,6 +15,7 @@ from auditspan.registry import (
     emit_jsonschema,
     emit_mapping,
     emit_python,
+    emit_roles,
 )
 from auditspan.registry.model import Registry
 
@@ -29,6 +30,7 @@ EMITTERS: Final = (
     emit_crosswalk,
     emit_docs,
     emit_evolution,
+    emit_roles,
 )
 
 

@@ -49,13 +49,21 @@ def files(registry: Registry) -> dict[str, str]:
                 }
             }
         },
+        "version": number(registry.version),
         "_meta": {
+            "product": "auditspan",
             "description": "Audit attributes. The signed strings are kept byte-exact at any size: not indexed, not in "
             "doc values. Generated from the registry by `python -m auditspan.registry`.",
             "registry": registry.version,
         },
     }
     return {PATH: json.dumps(template, indent=2, ensure_ascii=False) + "\n"}
+
+
+def number(version: str) -> int:
+    """Return a version as Elasticsearch keeps it with a template: 0.3.0 is 3000."""
+    major, minor, patch = map(int, version.split("."))
+    return (major * 1000 + minor) * 1000 + patch
 
 
 def field(attribute: Attribute) -> dict[str, Any]:

@@ -25,7 +25,6 @@ end of its own; the log says that it was interrupted.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 from importlib import metadata
@@ -36,14 +35,13 @@ from opentelemetry.instrumentation.dependencies import get_dependency_conflicts
 import auditspan
 from auditspan.capture import faults
 from auditspan.capture.hooks import Call, Hook, Patch
-from auditspan.capture.instrumentor import AuditInstrumentor
+from auditspan.capture.instrumentor import AuditInstrumentor, say_not_audited
 from auditspan.capture.recorder import Recorder
 
 if TYPE_CHECKING:
     from auditspan.runners.airflow_server import Server
     from auditspan.runners.airflow_tasks import Tasks
 
-logger = logging.getLogger("auditspan")
 
 _RUNNER = "airflow.sdk.execution_time.task_runner"
 
@@ -121,14 +119,17 @@ def _activate() -> bool:
 
     ``opentelemetry-instrument`` does not reach the processes that its program starts, and Airflow is made of those.
     """
-    conflict = get_dependency_conflicts(AirflowInstrumentor.dependencies)
-    if conflict is not None:
-        logger.warning("auditspan: Airflow is NOT audited, its version is not supported: %s", conflict)
-        return False
     if AirflowInstrumentor().server is None and any(
         os.environ.get(name) for name in ("AUDITSPAN_DIR", "AUDITSPAN_REQUIRED")
     ):
-        auditspan.install()
+        conflict = get_dependency_conflicts(AirflowInstrumentor.dependencies)
+        if (
+            conflict is not None and not AirflowInstrumentor.is_disabled()
+        ):  # Airflow 2 has no package of the name that is looked for
+            found = conflict.found or f"apache-airflow {metadata.version('apache-airflow')}"
+            say_not_audited(AirflowInstrumentor.name, found, conflict.required)
+        if conflict is None:
+            auditspan.install()
     return AirflowInstrumentor().server is not None
 
 

@@ -165,6 +165,10 @@ class Standalone:
         try:
             with urllib.request.urlopen(asked, timeout=30) as answer:
                 return json.load(answer)
+        except TimeoutError:
+            if method != "GET" or not again:
+                raise
+            return self.call(method, path, body, headers, again - 1)  # a busy machine; asking changes nothing
         except urllib.error.HTTPError as error:
             if error.code == 500 and again:  # SQLite was locked for too long: nothing has happened
                 time.sleep(2)

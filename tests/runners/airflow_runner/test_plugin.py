@@ -19,10 +19,6 @@ plugins = [type(one).__name__ for one in get_listener_manager().pm.get_plugins()
 wrapped = type(task_runner.finalize).__name__ != "function"  # Airflow's own decorators leave a function
 print("plugins", plugins, "wrapped", wrapped, "on", AirflowInstrumentor().server is not None)
 """
-UNSUPPORTED = """
-from auditspan.runners import airflow
-airflow.AirflowInstrumentor.dependencies = ("apache-airflow-core >= 99",)
-"""
 
 
 @pytest.fixture
@@ -40,8 +36,17 @@ def test_that_it_is_installed_alone_changes_nothing(home: Home) -> None:
     assert "plugins [] wrapped False on False" in said.stdout, said.stdout + said.stderr
 
 
-def test_a_version_that_is_not_supported_gets_one_warning(home: Home) -> None:
-    said = home.run("python", "-c", UNSUPPORTED + ASKED)
+@pytest.mark.parametrize("version", ["2.11.2", "4.0.1"])
+@pytest.mark.parametrize("started", [(), ("opentelemetry-instrument",)], ids=["by itself", "instrumented"])
+def test_a_version_that_is_not_supported_gets_one_warning(home: Home, version: str, started: tuple[str, ...]) -> None:
+    """The real Airflow says by its metadata that it is another version, as after an upgrade."""
+    metadata = home.folder / "first" / f"apache_airflow_core-{version}.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: apache-airflow-core\nVersion: {version}\n")
+    said = home.run(*started, "python", "-c", ASKED, more={"PYTHONPATH": str(metadata.parent)})
     assert "plugins [] wrapped False on False" in said.stdout
-    assert (said.stdout + said.stderr).count("Airflow is NOT audited, its version is not supported") == 1
+    (warning,) = [line for line in (said.stdout + said.stderr).splitlines() if "auditspan" in line]
+    assert "airflow IS NOT AUDITED" in warning
+    assert f"apache-airflow-core {version}" in warning
+    assert "apache-airflow-core >= 3.0, < 4" in warning
     assert "Traceback" not in said.stdout + said.stderr

@@ -149,7 +149,11 @@ class Installation:
         return sorted((line["id"], line["retries"] + 1) for line in self.ledger() if line["id"] in ids)
 
     def records(self, *ids: str) -> list[dict[str, Any]]:
-        """The records of the runs of some tasks (default: of all), without those of their beginnings."""
+        """The records of the runs of some tasks (default: of all), without those of their beginnings.
+
+        By attempt, and by when that began: both are causal. When it ended is not: another child may have done the
+        next attempt, or what a task sent, before the one that sent it has said that it is done.
+        """
         unique = {(span["segment"], span["number"]): span for span in recorded(self.log)}  # of a log or still to come
         found = [
             span["attributes"] | {"span": span}
@@ -159,7 +163,7 @@ class Installation:
         assert all(schema.NONCONFORMANT not in record for record in found)
         return sorted(
             (record for record in found if not ids or record[schema.RUN_ID] in ids),
-            key=lambda record: int(record["span"]["end"]),
+            key=lambda record: (int(record.get(schema.RUN_ATTEMPT, 1)), int(record["span"]["start"])),
         )
 
     def faults(self) -> str:

@@ -81,7 +81,7 @@ print(json.dumps(sent))
     *header, body = ids["chord"]
     assert [parent_of(one) for one in header] == [None, None, None]
     assert parent_of(body) in header
-    # A task that is replaced says so, and the other one goes on under its ID.
+    # A task that is replaced says so, and the other one goes on under its ID: it may end before the first does.
     found = installation.records(ids["replaced"][0])
     assert [(record[schema.TASK_NAME], *told(record)) for record in found] == [
         ("application.replaced", "finished", "unknown"),

@@ -13,6 +13,7 @@ import subprocess
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -166,8 +167,7 @@ def run_everything(folder: Path, url: str, api: Api, serving: subprocess.Popen[b
             "resource": {"prefect.resource.id": "test.file"}, "related": [], "payload": {},
         }  # fmt: skip
         client.request("POST", "/events", json=[happened])
-        time.sleep(3)
-        return any(getattr(run.created_by, "type", None) == "AUTOMATION" for run in api.flow_runs())
+        return shortly(lambda: any(getattr(run.created_by, "type", None) == "AUTOMATION" for run in api.flow_runs()))
 
     until(arrived, 180, "the automation asks for a run")
     until(
@@ -189,6 +189,14 @@ def run_everything(folder: Path, url: str, api: Api, serving: subprocess.Popen[b
         elif run.deployment_id is None:
             runs.ids["manual"] = str(run.id)
     return runs
+
+
+def shortly(happened: Callable[[], bool], seconds: float = 5) -> bool:
+    """Tell whether something happens within a few seconds."""
+    end = time.monotonic() + seconds
+    while not (found := happened()) and time.monotonic() < end:
+        time.sleep(0.3)
+    return found
 
 
 def automate(client: Any, deployment: Any) -> None:
