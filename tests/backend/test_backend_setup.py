@@ -289,11 +289,17 @@ def test_roles_are_planned_and_what_this_distribution_cannot_do_is_said(place: S
 
 
 def test_check_is_content_with_an_honest_server(place: Secured) -> None:
+    before = place.do("GET", "/_resolve/index/*,.ds-*")
     code, found = place.check()
+    assert place.do("GET", "/_resolve/index/*,.ds-*") == before, "nothing is made by asking"
     there = [stream for stream in (AUDIT, EVENTS, LOG) if f"source:{stream}" in found]
     assert {AUDIT, LOG} <= set(there)
     unknown = {name for name, item in found.items() if item["result"] == "UNKNOWN"}
-    absent = {f"live:{stream}" for stream in (AUDIT, EVENTS, LOG) if stream not in there}  # nothing was sent there yet
+    # Nothing was sent there yet.
+    absent = {
+        f"{name}:{stream}" for name in ("live", "writer") for stream in (AUDIT, EVENTS, LOG) if stream not in there
+    }
+    assert EVENTS not in there
     assert unknown == {f"failure_store:{stream}" for stream in there} | absent
     assert {item["result"] for item in found.values()} == {"OK", "UNKNOWN"}, found
     assert code == 3

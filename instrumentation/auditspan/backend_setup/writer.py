@@ -43,7 +43,12 @@ def checks(server: Server, writer: Server) -> Iterator[Check]:
         return
     yield _can_write(writer, str(who.body.get("username")))
     for stream in STREAMS.values():
-        yield _tried(writer, stream, apply.write_index(server, stream) or stream)
+        index = apply.write_index(server, stream)
+        if index is None:
+            # Trying it would make the stream: who may add documents may do that.
+            yield unknown(f"writer:{stream}", "there is no such data stream yet", "Send something, and check again.")
+        else:
+            yield _tried(writer, stream, index)
     yield _privileges(writer)
 
 
