@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import ssl
 import sys
 from collections.abc import Iterator, Mapping
@@ -166,6 +167,11 @@ class Secured:
         query = {"query": {"term": {"attributes.audit.log.origin": log.origin}}, "track_total_hits": True, "size": 0}
         answer = self.ask(SUPERUSER, "POST", f"/{AUDIT},{LOG}/_search?ignore_unavailable=true", query)
         return int(answer.json()["hits"]["total"]["value"])
+
+
+def version() -> str:
+    """Which version the server of the session is of."""
+    return os.environ.get("AUDITSPAN_TEST_SECURED_VERSION", servers.VERSION)
 
 
 @contextlib.contextmanager
