@@ -39,7 +39,7 @@ def wanted(parts: Collection[str]) -> Iterator[tuple[str, Callable[[], Path]]]:
     found += [
         (row.part, f"{row.name}-{row.inside or row.version}", lambda row=row: environment_of(row)) for row in RUNNERS
     ]  # type: ignore[misc]
-    order = ["others", "oldest", "backend", "runners", "airflow"]
+    order = ["others", "beside", "backend", "runners", "airflow"]
     seen: set[str] = set()
     for part, name, build in sorted(found, key=lambda one: order.index(one[0])):
         if part in parts and name not in seen:

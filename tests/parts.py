@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs all tests in parts, several of them at once: much of their time they wait for servers and for other processes.
 
-``python -m tests.parts`` is what ``make test`` runs. First three at once: the tests with the real backend; those of
-the runners that are in no hurry, in environments of their own; all others. Then two: the tests of Airflow's scheduler
-and what has one too, and those of the newest Celery and Prefect (what their schedulers do is timed by themselves: on
-a busy machine they give up tasks). Beside them the environments are built that they will want (``tests/ahead.py``).
-Each part has temporary folders of its own, and looks at every record that it left on disk
+``python -m tests.parts`` is what ``make test`` runs. First three at once: the tests with the real backend; those that
+have servers of their own, and the rows of the runners that are in no hurry; all others. Then two: the tests of
+Airflow's scheduler and what has one too, and those of the newest Celery and Prefect (what their schedulers do is
+timed by themselves: on a busy machine they give up tasks). Beside them the environments are built that they will want
+(``tests/ahead.py``). Each part has temporary folders of its own, and looks at every record that it left on disk
 (tests/test_every_record.py). What they write is shown line by line as it comes; of a part that failed, all of it is
 shown once more at the end. Red if one is red. Ctrl-C and SIGTERM end all.
 
@@ -30,6 +30,11 @@ from tests.runners.environments import RUNNERS
 ROOT = Path(__file__).parent.parent
 LAST = "tests/test_every_record.py"
 STORY = "tests/backend/test_story.py"  # it has a scheduler, too
+OWN_SERVERS = tuple(
+    f"tests/backend/test_{name}.py"
+    for name in ("backend_setup", "roles", "secured_snapshots", "elasticsearch_faults", "random_kills")
+)
+"""They do nothing with the servers of the others of the backend: their own are secured, or killed."""
 APART = {"backend": "tests/backend", "runners": "tests/runners"}
 
 
@@ -39,8 +44,8 @@ def _rows(part: str) -> tuple[str, ...]:
 
 
 PARTS: dict[str, tuple[str, ...]] = {
-    "backend": (APART["backend"], f"--ignore={STORY}", LAST),
-    "oldest": (*_rows("oldest"), LAST),
+    "backend": (APART["backend"], *(f"--ignore={path}" for path in (STORY, *OWN_SERVERS)), LAST),
+    "beside": (*OWN_SERVERS, *_rows("beside"), LAST),
     "others": ("tests", *(f"--ignore={folder}" for folder in APART.values())),
     "airflow": (*_rows("airflow"), STORY, LAST),
     "runners": (*_rows("runners"), LAST),

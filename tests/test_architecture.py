@@ -85,6 +85,7 @@ MAY_IMPORT = {
     "auditspan_seal.patience": (
         "auditspan_seal.errors", "auditspan_seal.log", "auditspan_seal.modes", "auditspan_seal.synced",
     ),
+    "auditspan_seal.beginning": ("auditspan_seal.errors", "auditspan_seal.salts"),
     "auditspan_seal.losses": ("auditspan_seal.formats", "auditspan_seal.log"),
     "auditspan_seal.late": (
         "auditspan_seal.forks",
@@ -93,7 +94,7 @@ MAY_IMPORT = {
     "auditspan_seal.synced": ("auditspan_seal.formats", "auditspan_seal.log"),
     "auditspan_seal.deferred": ("auditspan_seal.interrupts",),
     "auditspan_seal.service": (
-        "auditspan_seal.errors", "auditspan_seal.formats", "auditspan_seal.recording", "auditspan_seal.log",
+        "auditspan_seal.errors", "auditspan_seal.beginning", "auditspan_seal.recording", "auditspan_seal.log",
         "auditspan_seal.driver", "auditspan_seal.guard", "auditspan_seal.modes", "auditspan_seal.synced",
         "auditspan_seal.deferred", "auditspan_seal.interrupts", "auditspan_seal.forks",
         "auditspan_seal.late", "auditspan_seal.losses", "auditspan_seal.native", "auditspan_seal.patience",

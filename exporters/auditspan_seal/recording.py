@@ -9,7 +9,6 @@ each value nothing is called, what is the same for many spans is encoded once, a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -137,28 +136,6 @@ class StatementMaker:
             self.quick.learn(*(usual or ()))
             self._learned = usual
         return None if usual is None else self.quick
-
-    def beginning(self, span: ReadableSpan, attributes: Mapping[str, Any], segment: str, number: int) -> bytes:
-        """Return the line that says that a span has begun: a record of its own, below the span, without duration.
-
-        Args:
-            span: the span, not ended.
-            attributes: what the record says.
-            segment: name of the segment file.
-            number: its running number there, from 1.
-        """
-        fields, _ = self.fields(span, segment, number)
-        fields["attributes"], private = self._attributes(attributes)
-        fields |= {
-            "span_id": os.urandom(8).hex(),
-            "parent_span_id": fields["span_id"],
-            "parent_is_remote": False,
-            "end": fields["start"],
-            "kind": "INTERNAL",
-            "events": [],
-            "links": [],
-        }
-        return _line(fields, private)
 
     def fields(self, span: ReadableSpan, segment: str, number: int) -> tuple[dict[str, Any], Private]:
         """Return the fields of the statement of a span, and the personal values that it only commits to."""

@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from auditspan_seal import forks, late
 from auditspan_seal import modes as modes_
+from auditspan_seal.beginning import beginning_of
 from auditspan_seal.deferred import Deferred
 from auditspan_seal.errors import AuditspanError
 from auditspan_seal.guard import OPEN, Careful, Guard
@@ -131,7 +132,7 @@ class AuditLog:
         if self._deferred is None or self._pid != os.getpid() or not self._deferred.put(span):
             self._record_span(span)
 
-    def _record_span(self, span: ReadableSpan) -> None:
+    def _record_span(self, span: ReadableSpan, waits: bool = True) -> None:
         if self.quick is not None and self._recorded_at_once(span):
             return
         # Made before the writer is locked: with the lock, a thread that loses the GIL would hold up all the others.
@@ -140,7 +141,7 @@ class AuditLog:
         recorded = self._record(
             lambda segment, number: maker.line(span, segment, number), None if parts is None else (segment, *parts)
         )
-        if self._checkpoints is not None and recorded is not None:
+        if waits and self._checkpoints is not None and recorded is not None:
             self._wait_for_checkpoint(self._checkpoints, *recorded)
 
     def _recorded_at_once(self, span: ReadableSpan) -> bool:
@@ -162,9 +163,12 @@ class AuditLog:
             span: the span, just started.
             attributes: what the record says.
         """
-        maker = self._maker
         if isinstance(span, ReadableSpan):  # else it is one of another SDK, of which nothing is recorded either
-            self._record(lambda segment, number: maker.beginning(span, attributes, segment, number))
+            try:
+                self._record_span(beginning_of(span, attributes), waits=False)
+            except Exception as error:
+                let_through(error)
+                self._lose(error)
 
     def _record(self, make: Make, ready: Ready | None = None) -> tuple[str, int] | None:
         """Record; returns segment and running number, or None: lost, or put off (see :meth:`SegmentWriter.append`)."""

@@ -50,7 +50,7 @@ class Log:
 
 
 class Api:
-    """Elasticsearch as it is, over HTTP: the Python client speaks only with a server of its own major version."""
+    """Elasticsearch as it is, over HTTP, with no client library between."""
 
     def __init__(self, url: str) -> None:
         self.url = url

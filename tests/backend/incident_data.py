@@ -57,21 +57,25 @@ def tell(folder: Path, endpoint: str, elasticsearch: str) -> Incident:
     production, staging, auditor = folder / "production", folder / "staging", folder / "auditor"
     production.mkdir(parents=True)
     (production / ON_PURPOSE).touch()  # one record of the story is not conformant
-    with ThreadPoolExecutor(2) as both:
-        for played in [
-            both.submit(_play, "week", production, ledger, endpoint),
-            both.submit(_play, "staging", staging, ledger, endpoint),
-        ]:
-            played.result()
-    _play("dying", production, ledger, endpoint, -signal.SIGKILL)
-    _tear(production)
     signed = environment(endpoint)
     auditspan = str(BIN / "auditspan")
-    run([auditspan, "agent", str(production), "--once"], env=signed)
-    erase = [auditspan, "erase", str(production), "--value", ERASED, "--reason", "request 4711"]
-    run([*erase, "--elasticsearch", elasticsearch, "--wait", "30"], env=signed)
-    run([auditspan, "keys", "rotate", str(staging)], env=signed)
-    run([auditspan, "agent", str(staging), "--once"], env=signed)
+
+    def in_production() -> None:
+        _play("week", production, ledger, endpoint)
+        _play("dying", production, ledger, endpoint, -signal.SIGKILL)
+        _tear(production)
+        run([auditspan, "agent", str(production), "--once"], env=signed)
+        erase = [auditspan, "erase", str(production), "--value", ERASED, "--reason", "request 4711"]
+        run([*erase, "--elasticsearch", elasticsearch, "--wait", "30"], env=signed)
+
+    def in_staging() -> None:
+        _play("staging", staging, ledger, endpoint)
+        run([auditspan, "keys", "rotate", str(staging)], env=signed)
+        run([auditspan, "agent", str(staging), "--once"], env=signed)
+
+    with ThreadPoolExecutor(2) as both:
+        for done in [both.submit(in_production), both.submit(in_staging)]:
+            done.result()
     checks = _verify(folder, auditor, signed)
     logs = [Log(at, read_verifier_key(at.verifier_key)) for at in map(open_directory, (production, staging, auditor))]
     facts = [json.loads(line) for line in ledger.read_text().splitlines()] + checks

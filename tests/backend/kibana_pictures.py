@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Draws the dashboards as they show the recorded incident: ``python -m tests.backend.kibana_pictures``.
 
-There is no Kibana to take pictures of. These are drawn from the same descriptions that the dashboards are made of, and
-from what Elasticsearch answers to their queries; Kibana's own colours and letters are others.
+There is no Kibana of today to take pictures of. These are drawn from the same descriptions that the dashboards are
+made of, and from what Elasticsearch answers to their queries; Kibana's own colours and letters are others.
 """
 
 from __future__ import annotations

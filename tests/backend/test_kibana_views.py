@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every panel, search and alert rule for Kibana is run on a recorded incident, and finds what its ledger says.
 
-What Kibana does beside the query (drawing, scheduling) is not run here: there is no Kibana to be had from the package
-registries. The minimal distribution of Elasticsearch runs all the queries, since they use neither scripts nor ES|QL.
+What Kibana does beside the query (drawing, scheduling) is not run here: no Kibana newer than 5.1 is to be had from the
+package registries. The minimal distribution of Elasticsearch runs all the queries: they use neither scripts nor ES|QL.
 """
 
 from __future__ import annotations
@@ -98,6 +98,7 @@ PARAMETERS = Parameters(
     approved_versions={"sync.run": ("1.4.0",), "billing.export": ("1.9.9",)},
 )
 NIGHT, MIDNIGHT, MORNING = "2026-11-19T23:59:00Z", "2026-11-20T00:10:00Z", "2026-11-20T10:10:00Z"
+BEFORE, EVENING, NEXT_DAY = "2026-11-19T20:00:00Z", "2026-11-20T23:00:00Z", "2026-11-20T23:50:00Z"
 SYNCING, PAYING, FAILING, LATER = (
     "2026-11-18T02:25:00Z", "2026-11-17T10:40:00Z", "2026-11-20T14:12:00Z", "2026-11-21T12:00:00Z",
 )  # fmt: skip
@@ -109,12 +110,12 @@ def at(rule: str, parameters: Parameters = PARAMETERS) -> Rule:
 
 
 def by_mallory(fact: Fact) -> bool:
-    return fact.get("audit.actor.id") == "mallory@example.com" and expected.is_done(fact)
+    return fact.get("audit.actor.id") == "mallory@example.com"
 
 
 MATCHES: dict[str, tuple[str, str, str, Callable[[Fact], bool]]] = {
-    "unusual-hour": (NIGHT, MORNING, "audit.actor.id", by_mallory),
-    "changed-at-night": (MIDNIGHT, MORNING, "audit.actor.id", lambda f: by_mallory(f) and expected.is_change(f)),
+    "unusual-hour": (NIGHT, BEFORE, "audit.actor.id", by_mallory),
+    "changed-at-night": (MIDNIGHT, BEFORE, "audit.actor.id", lambda f: by_mallory(f) and expected.is_change(f)),
     "unusual-actor": (
         NIGHT, PAYING, "audit.actor.id", lambda f: by_mallory(f) and f["automation.workflow.name"] == "payroll",
     ),
@@ -123,11 +124,12 @@ MATCHES: dict[str, tuple[str, str, str, Callable[[Fact], bool]]] = {
         lambda f: by_mallory(f) and f["audit.action"] in ("READ", "EXPORT"),
     ),
     "unknown-version": (
-        NIGHT, PAYING, "automation.workflow.name", lambda f: by_mallory(f) and f["audit.action"] == "EXECUTE",
+        NIGHT, PAYING, "automation.workflow.name",
+        lambda f: by_mallory(f) and (f["audit.target.id"], f["audit.target.type"]) == ("payroll", "story.job"),
     ),
     "unapproved-version": (
         FAILING, SYNCING, "automation.script.name",
-        lambda f: f.get("automation.script.name") == "billing.export" and expected.is_done(f),
+        lambda f: f.get("automation.script.name") == "billing.export",
     ),
     "failure-spike": (
         FAILING, SYNCING, "automation.workflow.name",
@@ -153,15 +155,26 @@ def test_quiet_hours_are_of_a_time_zone_and_of_weekends(api: Api, incident: Inci
         rule = at("unusual-hour", Parameters(**changed))
         return rule.alerts(ask(api, ",".join(rule.index), rule.request(when, incident.only)))
 
-    assert sum(alerts(NIGHT).values()) == 6
+    assert sum(alerts(NIGHT).values()) == 10
     assert alerts(MIDNIGHT) == alerts(NIGHT)  # what was done before midnight is still seen after it
-    assert alerts(NIGHT, time_zone="America/New_York") == {}  # there it was 18:59
+    # There it was 18:59, and the delivery of the morning came at 04:00.
+    assert alerts(NIGHT, time_zone="America/New_York") == {"github": 2}
     assert alerts(NIGHT, quiet_from="00:00", quiet_to="05:00") == {}
-    assert alerts(NIGHT, quiet_from="23:00", quiet_to="23:30") == {"mallory@example.com": 3}  # up to 23:30, without it
+    assert alerts(NIGHT, quiet_from="23:00", quiet_to="23:30") == {"mallory@example.com": 6}  # up to 23:30, without it
     assert alerts(SYNCING) == {}  # a schedule set it in motion
-    assert alerts(SYNCING, quiet_ignores_triggers=()) == {"scheduler": 9}
-    assert alerts(MORNING, quiet_weekend=True) == {}  # a Friday
-    assert alerts(FAILING, quiet_weekend=True) == {}
+    assert alerts(SYNCING, quiet_ignores_triggers=()) == {"scheduler": 14}
+    assert alerts(FAILING, quiet_weekend=True) == alerts(FAILING)  # a Friday
+
+
+def test_what_arrives_late_alerts_all_the_same(api: Api, incident: Incident) -> None:
+    """A record has the time at which it began; a run of many hours is there with its end."""
+    for when, count in ((MORNING, 10), (EVENING, 10), (NEXT_DAY, 0)):
+        rule = at("unusual-hour")
+        found = rule.alerts(ask(api, ",".join(rule.index), rule.request(when, incident.only)))
+        assert sum(found.values()) == count, when
+    rule = at("unusual-hour", Parameters(look_back_hours=72))
+    found = rule.alerts(ask(api, ",".join(rule.index), rule.request("2026-11-22T12:00:00Z", incident.only)))
+    assert sum(found.values()) == 10
 
 
 def test_the_weekend_is_quiet(api: Api) -> None:
@@ -232,6 +245,22 @@ def test_a_sender_can_take_a_short_name_but_not_the_whole_path(api: Api) -> None
         api("PUT", f"{index}/_doc/hostile?refresh=true", hostile)
         assert ask(api, index[1:], short)["hits"]["total"]["value"] == 0
         assert ask(api, index[1:], whole)["hits"]["total"]["value"] == 1
+        # The short names that Kibana's own trace views have are fields or aliases of the template: nobody takes those.
+        traces = {"trace.id": "t", "span.id": "s", "parent.id": "p", "span.name": "n", "service.name": "v"}
+        real = {"trace_id": "t", "span_id": "s", "parent_span_id": "p", "name": "n"}
+        resource = {"attributes": {"service.name": "v"}}
+        api(
+            "PUT",
+            f"{index}/_doc/span?refresh=true",
+            {"@timestamp": "2026-11-20T12:00:00Z", **real, "resource": resource},
+        )
+        for number, place in enumerate(("resource", "scope", "")):
+            taken = {"attributes": dict.fromkeys(traces, "taken")}
+            document = {"@timestamp": "2026-11-20T12:00:00Z", **({place: taken} if place else taken)}
+            api("PUT", f"{index}/_doc/taker-{number}?refresh=true", document)
+            for name, value in traces.items():
+                hits = ask(api, index[1:], {"query": {"term": {name: value}}})["hits"]["hits"]
+                assert [hit["_id"] for hit in hits] == ["span"], (place, name)
     finally:
         api("DELETE", index)
 

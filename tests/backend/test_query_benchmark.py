@@ -15,7 +15,7 @@ from tests.benchmarks import queries
 
 pytestmark = [pytest.mark.backend, pytest.mark.timeout(600)]
 
-DOCUMENTS = int(os.environ.get("AUDITSPAN_TEST_DOCUMENTS", "3000"))
+DOCUMENTS = int(os.environ.get("AUDITSPAN_TEST_DOCUMENTS", "500"))
 
 
 def records(incident: Incident) -> list[Any]:

@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from auditspan.devstack import Stack
 from auditspan.kibana.dashboards import ACTIVITY, RECORDS, SEARCHES
 from tests.backend.honest import Api, Hit
@@ -72,7 +74,7 @@ class Copies:
             text = self._texts[item]
             for name in self._own[item]:
                 text = text.replace(name, _another(name, week))
-            source = json.loads(text)
+            source = orjson.loads(text)
             said = source["attributes"]
             chance = random.Random(number)
             # Some people do much, most do little.
@@ -84,7 +86,7 @@ class Copies:
             said["audit.log.index"] = number
             begin = (_NOW - chance.random() * DAYS * 86400) * 1000 if week else _NOW * 1000 - self._offsets[item]
             source["@timestamp"] = f"{int(begin)}.{chance.randrange(10**6)}"
-            yield json.dumps(source)
+            yield orjson.dumps(source).decode()
         self.made += count
 
 
@@ -162,10 +164,10 @@ class Bench:
         return {"nothing": None, **found}
 
     def ask(self, seconds: float, chance: random.Random) -> dict[str, Times]:
-        """Ask what a dashboard asks, for so long; at least three times each."""
+        """Ask what a dashboard asks, for so long; at least once each."""
         measured: dict[str, Times] = {}
         until, rounds = time.monotonic() + seconds, 0
-        while rounds < 3 or time.monotonic() < until:
+        while rounds < 1 or time.monotonic() < until:
             for label, wanted in self.filters(chance).items():
                 times = measured.setdefault(label, Times())
                 requests = dashboard(wanted)
@@ -269,7 +271,7 @@ def _table(peace: dict[str, Times], busy: dict[str, Times]) -> str:
 
 
 def _said(seconds: list[float]) -> str:
-    p95 = statistics.quantiles(seconds, n=20, method="inclusive")[-1]
+    p95 = statistics.quantiles(seconds * 2 if len(seconds) < 2 else seconds, n=20, method="inclusive")[-1]
     return f"{statistics.median(seconds) * 1000:,.0f} ms, {p95 * 1000:,.0f} ms"
 
 

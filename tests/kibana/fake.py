@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server that gives Kibana's documented answers, for what cannot be had for real: Kibana is in no package registry.
+"""A server that gives Kibana's documented answers: the newest Kibana in a package registry is 5.1.
 
 It plays the parts of the saved objects, data view and alerting APIs that are used, keeps what it is given, and can be
 told to fail. It knows two things that trip installers: an object's id is there once over all spaces, and rules, which

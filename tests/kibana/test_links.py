@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from auditspan.cli import links, main
+from auditspan.cli import links, main, verification
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.log.directory import Directory, open_directory
 from auditspan_seal.verify.proof import entries_of
+from auditspan_seal.verify.report import Claim, Code, Finding, Report
 from tests.conftest import BIN, QUIET
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -96,6 +97,28 @@ def recorded(path: Path) -> list[dict[str, Any]]:
         if fields["type"] == "span" and fields["attributes"]["audit.action"] == "VERIFY":
             found.append(fields["attributes"])
     return found
+
+
+def test_each_log_has_its_own_verdict() -> None:
+    altered = Finding(Code.STATEMENT_ALTERED, "altered", "a")
+    gap = Finding(Code.GAP_ENTRY, "lost", "b")
+
+    def said(*findings: Finding, logs: str = "abc", **more: Any) -> dict[str, str]:
+        report = Report("here", logs=dict.fromkeys(logs, 1), findings=list(findings), **more)
+        found = {origin: (verdict.value, reason) for origin, verdict, reason in verification._of_logs(report)}
+        assert all(reason.startswith(verdict) for verdict, reason in found.values())
+        return {origin: reason for origin, (_, reason) in found.items()}
+
+    assert said() == dict.fromkeys("abc", "PASSED")
+    assert said(altered, gap) == {"a": "FAILED: statement_altered", "b": "INCOMPLETE: gap_entry", "c": "PASSED"}
+    # What is not told of which log may be about any.
+    of_none = Finding(Code.FOREIGN_DOCUMENT, "whose?")
+    assert said(of_none) == dict.fromkeys("abc", "FAILED: foreign_document")
+    assert said(altered, omitted={Code.ENTRY_MISSING: 1})["c"] == "FAILED"
+    claim = (Claim.NOTHING_CUT_OFF,)
+    assert said(required=claim) == dict.fromkeys("abc", "UNVERIFIABLE")
+    assert said(altered, required=claim)["c"] == "UNVERIFIABLE"
+    assert said(Finding(Code.NOTHING_FOUND, "empty"), logs="") == {"here": "UNVERIFIABLE: nothing_found"}
 
 
 @pytest.mark.slow

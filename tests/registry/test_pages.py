@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from auditspan import schema
-from auditspan.registry import compare_rules, docs_texts, emit_docs, emit_evolution, load
+from auditspan.registry import compare_rules, docs_texts, emit_docs, emit_evolution, emit_roles, load
 from auditspan.registry.load import ROOT
 from auditspan.registry.model import FREE, Registry, RegistryError
 from tests.registry.samples import record
 
 RECORDS = ROOT / emit_docs.PAGE
 EVOLUTION = ROOT / emit_evolution.PAGE
-PAGES = [RECORDS, ROOT / "docs/reference/crosswalk.md", EVOLUTION]
+PAGES = [RECORDS, ROOT / "docs/reference/crosswalk.md", EVOLUTION, ROOT / emit_roles.PAGE]
 
 
 def _anchors(page: Path) -> set[str]:

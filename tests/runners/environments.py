@@ -35,7 +35,7 @@ class Runner:
         return f"{self.name}-{self.version}"
 
 
-OLDEST = "oldest"
+BESIDE = "beside"
 TOOLS = ("pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "pyyaml>=6", "zstandard>=0.22")
 
 # Prefect caps neither: with newer ones its server does not start, or its scheduler dies while all else works.
@@ -89,7 +89,7 @@ RUNNERS: tuple[Runner, ...] = (
         ("celery==5.3.6", "kombu==5.3.5", "billiard==4.2.0", "redis==5.0.1"),
         ("-k", "not newest and not transparency"),
         at_least=32,
-        part=OLDEST,
+        part=BESIDE,
     ),
     Runner(
         "celery",
@@ -105,7 +105,7 @@ RUNNERS: tuple[Runner, ...] = (
             "pip",  # fetches the source distribution
         ),
         ("-k", "transparency"),
-        part=OLDEST,
+        part=BESIDE,
     ),
     Runner(
         "airflow",
@@ -115,10 +115,10 @@ RUNNERS: tuple[Runner, ...] = (
         at_least=21,
         part="airflow",
     ),
-    Runner("airflow", "transparency", _AIRFLOW, ("-k", "transparency"), part=OLDEST, inside="newest"),
-    Runner("airflow", "oldest", _AIRFLOW_3_0, ("-k", "test_dag_test or test_plugin"), at_least=8, part=OLDEST),
+    Runner("airflow", "transparency", _AIRFLOW, ("-k", "transparency"), part=BESIDE, inside="newest"),
+    Runner("airflow", "oldest", _AIRFLOW_3_0, ("-k", "test_dag_test or test_plugin"), at_least=8, part=BESIDE),
     Runner("prefect", "newest", NEWEST_PREFECT, at_least=44),
-    Runner("prefect", "oldest", OLDEST_PREFECT, SINCE_THEN, at_least=34, part=OLDEST),
+    Runner("prefect", "oldest", OLDEST_PREFECT, SINCE_THEN, at_least=34, part=BESIDE),
 )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from auditspan.cli import main
 from auditspan_seal.errors import DirectoryError
@@ -398,6 +398,8 @@ def test_a_record_that_cannot_be_written_never_raises_and_is_counted(
     provider.get_tracer("t").start_span("lost", attributes=audit_attributes()).end()
     assert (log.recorded, log.lost) == (0, 1)
     assert "a record was lost" in caplog.text
+    log.begin(ReadableSpan("a beginning without a context"), audit_attributes())
+    assert (log.recorded, log.lost) == (0, 2)
     provider.shutdown()
 
 

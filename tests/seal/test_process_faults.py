@@ -21,6 +21,7 @@ from auditspan_seal import driver as driving
 from auditspan_seal.driver import Driver
 from auditspan_seal.log import interrupted, segment
 from auditspan_seal.log.directory import Directory, open_directory
+from auditspan_seal.log.place import Place
 from auditspan_seal.log.sequencer import Sequencer
 from auditspan_seal.log.window import Appender
 from auditspan_seal.modes import Modes
@@ -304,14 +305,18 @@ def test_an_append_that_was_cut_short_is_settled(tmp_path: Path, mapped: bool, m
     if not mapped:
         monkeypatch.delattr(os, "posix_fallocate")
     path = tmp_path / "x.seg"
-    file = Appender(os.open(path, os.O_RDWR | os.O_CREAT))
+    place = Place()  # the one in Python: in C a line is never written in part
+    file = Appender(os.open(path, os.O_RDWR | os.O_CREAT), place)
     file.append(b"one\n")
+    assert place.mapped == mapped
     for cut in (b"two", b"two\n"):
-        if file._map is not None:
-            file._map[4 : 4 + len(cut)] = cut
+        # As an exception at this point leaves it.
+        if place._map is not None:
+            place._map[4 : 4 + len(cut)] = cut
+            place._pending = 8
         else:
             os.pwrite(file.descriptor, cut, 4)
-        file._pending = 8  # as an exception at this point leaves it
+            file._pending = 8
         file.settle()
         assert (file.size, file.lines) == ((8, 2) if cut.endswith(b"\n") else (4, 1))
         assert path.read_bytes().rstrip(b"\0") == (b"one\ntwo\n" if cut.endswith(b"\n") else b"one\n")

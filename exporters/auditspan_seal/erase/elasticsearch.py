@@ -29,8 +29,8 @@ _INDEXED = 1024  # characters; longer ones cannot be asked for (collector-config
 _PAUSE = 5.0  # seconds between two attempts to merge
 _EXPUNGE = "index.merge.policy.expunge_deletes_allowed"
 _PRIVILEGES = (
-    "Erasing needs the privileges `read`, `view_index_metadata`, `index` and `manage` (merging, and a setting for it) "
-    "on the backing indices"
+    "Erasing needs the privileges of the role auditspan_eraser (docs/reference/elasticsearch-roles.md) on the backing "
+    "indices"
 )
 
 

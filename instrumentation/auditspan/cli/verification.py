@@ -60,8 +60,15 @@ def _of_logs(report: Report) -> Iterator[tuple[str, Verdict, str]]:
         found = {VERDICT_OF[code] for code in codes}
         verdict = next((one for one in _WORST if one in found), None)
         if verdict is None:
-            # Nothing is known against this one. What no finding that is told of explains may be about it all the same.
-            told = {VERDICT_OF[finding.code] for finding in report.findings}
-            verdict = Verdict.PASSED if report.verdict in told and not report.omitted else report.verdict
+            verdict = _without_findings(report)
         names = ", ".join(code.value for code in codes[:_CODES])
         yield origin, verdict, f"{verdict.value}: {names}" if names else verdict.value
+
+
+def _without_findings(report: Report) -> Verdict:
+    """Return the verdict for a log that nothing is said against; what is not told of which log may be about it."""
+    told = {VERDICT_OF[finding.code] for finding in report.findings}
+    if report.omitted or report.verdict not in told:
+        return report.verdict
+    is_open = any(verdict is not Verdict.PASSED for claim, verdict, _ in report.claims() if claim in report.required)
+    return Verdict.UNVERIFIABLE if is_open else Verdict.PASSED

@@ -111,6 +111,15 @@ class CollectorProcess:
         return {"pid": self._process.pid, "started": system.started_at(self._process.pid)}
 
 
+def binary() -> Path:
+    """Return the Collector that is built from ``collector-config/distribution``; build it unless the cache has it.
+
+    Raises:
+        DevStackError: it cannot be built.
+    """
+    return _build()
+
+
 def _build() -> Path:
     """Return the binary, built for exactly this source."""
     source = system.configuration_folder() / "distribution"

@@ -66,7 +66,8 @@ class Kibana:
             known = tuple(int(part) for part in number.partition("-")[0].split(".")[:2])
         except (ValueError, KeyError, TypeError):
             raise UnreachableKibana(
-                f"What answers at {self.url} is no Kibana, or does not say its version.", "Check the URL, and its path."
+                f"What answers at {self.url} is no Kibana, or tells these credentials no version.",
+                f"Check the URL and its path; and that {API_KEY} is set, or a user is in the URL.",
             ) from None
         if known < OLDEST:
             raise UnsuitableKibana(
@@ -163,7 +164,12 @@ class Kibana:
         status = answer.status_code
         if status in expected:
             return answer
-        if status == 401 or 300 <= status < 400:
+        if 300 <= status < 400:
+            raise RefusedByKibana(
+                f"Kibana at {self.url} sends us elsewhere (HTTP {status}): {answer.headers.get('location', '')[:200]}",
+                f"If that is a login page, set {API_KEY}; if it is another path or host, give that as the URL.",
+            )
+        if status == 401:
             raise RefusedByKibana(
                 f"Kibana at {self.url} does not know who asks (HTTP {status}).",
                 f"Set {API_KEY} to an API key (encoded), or give https://user:password@host.",

@@ -15,6 +15,7 @@ from typing import Any
 
 from auditspan.kibana.errors import ParametersError
 
+_LONGEST = 120
 _CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 
 
@@ -46,9 +47,10 @@ class Parameters:
     approved_scopes: tuple[Scope, ...] = ()
     approved_versions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     expected_logs: tuple[str, ...] = ()
+    look_back_hours: int = 24
     silent_minutes: int = 30
     spike_failures: int = 5
-    spike_minutes: int = 15
+    spike_minutes: int = 60
     verification_hours: int = 26
     actions: tuple[Mapping[str, Any], ...] = ()
 
@@ -56,7 +58,9 @@ class Parameters:
         for name in ("quiet_from", "quiet_to"):
             if not _CLOCK.fullmatch(getattr(self, name)):
                 raise _wrong(name, 'a time of day, "22:00"')
-        for name in ("silent_minutes", "spike_failures", "spike_minutes", "verification_hours"):
+        if self.look_back_hours > _LONGEST:
+            raise _wrong("look_back_hours", f"{_LONGEST} at most: of further back the days of the week are not told")
+        for name in ("look_back_hours", "silent_minutes", "spike_failures", "spike_minutes", "verification_hours"):
             if getattr(self, name) < 1:
                 raise _wrong(name, "at least 1")
 

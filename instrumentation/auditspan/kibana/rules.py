@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Alert rules (type ``.es-query``) for Kibana, and the searches that they run.
 
+A record has the time at which its span began, and arrives when it has ended, or when the way to Elasticsearch is open
+again. So rules look back for long (`look_back_hours`), and an alert stays active for as long. The beginning of a run
+counts, too: it is there at once.
+
 Neither scripts nor runtime fields are used: what is unusual is said in plain queries, which anyone can run by hand.
 """
 
@@ -12,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from auditspan.kibana import fields, kql
-from auditspan.kibana.dashboards import CHANGES, DATA_VIEWS, DONE, ENDED, FAILED, GAPS, VERIFIED
+from auditspan.kibana.dashboards import CHANGES, DATA_VIEWS, ENDED, FAILED, GAPS, VERIFIED
 from auditspan.kibana.objects import Names
 from auditspan.kibana.parameters import Parameters
 
@@ -63,8 +67,8 @@ class Rule:
             "thresholdComparator": "<" if absent else ">",
             "timeWindowSize": size,
             "timeWindowUnit": unit,
-            # A spike is a number: what was counted before counts again. Else each document alerts once.
-            "excludeHitsFromPreviousRun": not absent and self.more_than == 0,
+            # Kibana would leave out what is older than the newest that it has seen, and so all that arrives late.
+            "excludeHitsFromPreviousRun": False,
         }
         if self.by:
             params |= {"termField": fields.path(self.by), "termSize": 50}
@@ -117,13 +121,14 @@ def left_out(parameters: Parameters | None = None) -> dict[str, str]:
 
 
 def _rules(said: Parameters) -> Iterator[Rule]:
+    back = said.look_back_hours * _HOUR
     workflow, actor = "automation.workflow.name", "audit.actor.id"
     yield Rule(
         "verification-failed",
         "Audit: verification failed",
         RECORDS,
         kql.to_query(f"{VERIFIED} and {FAILED}"),
-        _HOUR,
+        back,
         by="audit.target.id",
     )
     yield Rule(
@@ -135,7 +140,7 @@ def _rules(said: Parameters) -> Iterator[Rule]:
         -1,
         every=15,
     )
-    yield Rule("gap", "Audit: something recorded was lost", LOG, kql.to_query(GAPS), _HOUR, by="audit.log.origin")
+    yield Rule("gap", "Audit: something recorded was lost", LOG, kql.to_query(GAPS), back, by="audit.log.origin")
     silent = said.silent_minutes * _MINUTE
     for origin in said.expected_logs:
         query = kql.to_query(f"audit.log.origin : {kql.quoted(origin)}")
@@ -151,20 +156,23 @@ def _rules(said: Parameters) -> Iterator[Rule]:
         said.spike_failures - 1,
         by=workflow,
     )
-    yield Rule("unusual-hour", "Audit: something is done in quiet hours", RECORDS, _quiet(said), _HOUR, by=actor)
+    yield Rule("unusual-hour", "Audit: something is done in quiet hours", RECORDS, _quiet(said), back, by=actor)
     if said.approved_actors:
         query = _unless(workflow, {name: {actor: who} for name, who in said.approved_actors.items()})
-        yield Rule("unusual-actor", "Audit: an unusual actor", RECORDS, query, _HOUR, by=actor)
+        yield Rule("unusual-actor", "Audit: an unusual actor", RECORDS, query, back, by=actor)
     if said.approved_scopes:
         yield Rule(
-            "outside-scope", "Audit: access outside of the approved scope", RECORDS, _outside(said), _HOUR, by=workflow
+            "outside-scope", "Audit: access outside of the approved scope", RECORDS, _outside(said), back, by=workflow
         )
     yield Rule(
         "unknown-version",
         "Audit: a script of unknown version ran",
         RECORDS,
-        kql.to_query("audit.event.type : workflow.execution.finished and automation.script.version : unknown"),
-        _HOUR,
+        kql.to_query(
+            "audit.event.type : (workflow.execution.started or workflow.execution.finished)"
+            " and automation.script.version : unknown"
+        ),
+        back,
         by=workflow,
     )
     if said.approved_versions:
@@ -175,12 +183,12 @@ def _rules(said: Parameters) -> Iterator[Rule]:
             "Audit: a script of a version that nobody approved ran",
             RECORDS,
             query,
-            _HOUR,
+            back,
             by="automation.script.name",
         )
     yield Rule(
         "changed-at-night", "Audit: permissions or settings were changed in quiet hours", RECORDS,
-        {"bool": {"filter": [kql.to_query(CHANGES), *_quiet(said)["bool"]["filter"]]}}, _HOUR, by=actor,
+        {"bool": {"filter": [kql.to_query(CHANGES), *_quiet(said)["bool"]["filter"]]}}, back, by=actor,
     )  # fmt: skip
 
 
@@ -193,7 +201,7 @@ def _unless(name: str, allowed: dict[str, dict[str, tuple[str, ...]]]) -> kql.Qu
     found = [
         {
             "bool": {
-                "filter": [_terms(name, (value,)), kql.to_query(DONE)],
+                "filter": [_terms(name, (value,))],
                 "must_not": [{"bool": {"filter": [_terms(other, known) for other, known in with_it.items()]}}],
             }
         }
@@ -221,25 +229,26 @@ def _outside(said: Parameters) -> kql.Query:
 
 
 def _quiet(said: Parameters) -> kql.Query:
-    """Return the query for what was done in quiet hours, by Elasticsearch's date math: no script is needed.
-
-    Today's hours and those of the evening before are asked for; the rule looks back one hour only.
-    """
+    """Return the query for what was done in quiet hours, by Elasticsearch's date math: no script is needed."""
     begin, end = _elapsed(said.quiet_from), _elapsed(said.quiet_to)
-    if said.quiet_from < said.quiet_to:
-        spans = [(f"now/d{begin}", f"now/d{end}"), (f"now-1d/d{begin}", f"now-1d/d{end}")]
-    else:
-        spans = [(f"now-1d/d{begin}", f"now/d{end}"), (f"now/d{begin}", f"now+1d/d{end}")]
+    over_midnight = said.quiet_from >= said.quiet_to
+    days = [_day(number) for number in range(-1 - (said.look_back_hours + 23) // 24, 2)]
+    nights = zip(days, days[1:] if over_midnight else days, strict=False)
+    spans = [(f"{evening}{begin}", f"{morning}{end}") for evening, morning in nights]
     if said.quiet_weekend:  # weeks begin on Monday
         spans += [("now/w+5d", "now/w+7d"), ("now/w-2d", "now/w")]
     hours = [
         {"range": {fields.TIME: {"gte": since, "lt": until, "time_zone": said.time_zone}}} for since, until in spans
     ]
-    found = [kql.to_query(f"{DONE} and not automation.workflow.name : auditspan.verify"), kql.any_of(hours)]
+    found = [kql.to_query("not automation.workflow.name : auditspan.verify"), kql.any_of(hours)]
     without: list[kql.Query] = []
     if said.quiet_ignores_triggers:
         without = [_terms("automation.trigger.type", said.quiet_ignores_triggers)]
     return {"bool": {"filter": [*found, *({"bool": {"must_not": [one]}} for one in without)]}}
+
+
+def _day(number: int) -> str:
+    return f"now{number:+}d/d" if number else "now/d"
 
 
 def _elapsed(clock: str) -> str:

@@ -60,6 +60,9 @@ def play(airflow: Standalone) -> Played:
     found["webhook"] = ("child", airflow.trigger("child", webhook_headers()))
     airflow.home.run("airflow", "dags", "trigger", "orders")
     found["orders"] = ("orders", airflow.runs_of("orders")[0]["dag_run_id"])
+    # by a process that is not audited and has no tracer provider: what Airflow stores of the run's trace is not sampled
+    airflow.home.run("airflow", "dags", "trigger", "untraced", audited=False)
+    found["untraced"] = ("untraced", airflow.runs_of("untraced")[0]["dag_run_id"])
 
     # a user marks what has failed as a success, and has another task run again
     broken = found["broken"][1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import json
 import time
 import uuid
 from collections import Counter
@@ -127,6 +128,29 @@ def test_as_many_tries_end_as_airflow_reports(standalone: Standalone, played: Pl
         key: how for key, how in reported.items() if key not in given_up
     }
     assert len(reported) >= 20
+
+
+def test_of_a_run_whose_trace_is_not_sampled_everything_is_recorded(standalone: Standalone, played: Played) -> None:
+    """With its tracing off, Airflow keeps a `traceparent` that ends in -00, and OpenTelemetry's sampler follows it."""
+    (stored,) = standalone.home.query("SELECT state, context_carrier FROM dag_run WHERE dag_id = 'untraced'")
+    carrier = json.loads(stored["context_carrier"])
+    traceparent = carrier.get("__var", carrier)["traceparent"]
+    assert traceparent.endswith("-00")
+    found = records_of(standalone, played, "untraced")
+    assert {one.fields["trace_id"] for one in found} == {traceparent.split("-")[1]}
+    assert {int(one.fields["trace_flags"]) & 1 for one in found} == {0}  # what Airflow decided is left as it is
+    of_it = [row for row in standalone.home.query(TRIES) if row["task_id"] in ("each", "flaky_too", "in_vain")]
+    reported = Counter((row["task_id"], *how_of(row)) for row in of_it)
+    assert reported == {
+        ("each", "finished", "success"): 2, ("flaky_too", "retried", "failure"): 1,
+        ("flaky_too", "finished", "success"): 1, ("in_vain", "finished", "failure"): 1,
+    }  # fmt: skip
+    assert stored["state"] == "failed"
+    assert Counter(
+        (one.get(schema.TASK_NAME), kind(one), one.get(schema.OUTCOME)) for one in found
+    ) == reported + Counter(
+        {("", "finished", "failure"): 1}  # the run itself
+    )
 
 
 def test_what_goes_on_later_is_told_from_what_has_ended(standalone: Standalone, played: Played) -> None:

@@ -33,8 +33,12 @@ with auditspan.action("READ", target="nothing", target_type="test.nothing"):
 FULL = ("t/unit/app", "t/unit/tasks", "t/unit/worker", "t/unit/test_canvas.py", "t/unit/test_loops.py")
 
 
+BY_CHANCE = ("--deselect", "t/unit/worker/test_control.py::test_ControlPanel::test_active_safe")
+"""It looks at the first of a set of requests, in which one of an earlier test is left: their order is by chance."""
+
+
 def test_transparency(tmp_path: Path) -> None:
-    tests = FULL if os.environ.get("AUDITSPAN_TEST_TRANSPARENCY") == "full" else PART
+    tests = (FULL if os.environ.get("AUDITSPAN_TEST_TRANSPARENCY") == "full" else PART) + BY_CHANCE
     place = unpacked(tmp_path)
     without, _ = outcomes(place, tests, [], {})
     (place / "early.py").write_text(EARLY)

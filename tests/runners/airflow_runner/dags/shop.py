@@ -124,6 +124,26 @@ with DAG("waiting", schedule=None):
     Second(task_id="second", mode="reschedule", poke_interval=4)
 
 
+with DAG("untraced", schedule=None):
+
+    @task
+    def each(number):
+        pass
+
+    @task(retries=1, retry_delay=SOON)
+    def flaky_too(ti=None):
+        if ti.try_number == 1:
+            raise ConnectionError("card 4111 1111 1111 1111")
+
+    @task
+    def in_vain():
+        raise ValueError("card 4111 1111 1111 1111")
+
+    each.expand(number=[1, 2])
+    flaky_too()
+    in_vain()
+
+
 with DAG("long", schedule=None):
 
     @task
