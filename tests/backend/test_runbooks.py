@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import yaml
 from opentelemetry.sdk.trace import TracerProvider
 
 from auditspan.capture.privacy import Guard
@@ -311,3 +312,13 @@ def test_what_they_name_exists() -> None:
     for page in PAGES.glob("*.md"):
         for name in re.findall(r"`((?:auditspan\.|AUDITSPAN_|auditspan_)[\w.]+)`", page.read_text()):
             assert name in known, f"{page.name}: {name}"
+
+
+def test_every_alert_leads_to_a_page_and_is_in_the_table() -> None:
+    groups = yaml.safe_load((ROOT / "collector-config" / "alerts.yaml").read_text())["groups"]
+    rules = {rule["alert"]: rule["annotations"]["description"] for group in groups for rule in group["rules"]}
+    assert len(rules) >= 9
+    for name, description in rules.items():
+        (page,) = re.findall(r"Runbook: docs/runbooks/([a-z-]+)\.md\.$", description)
+        assert (PAGES / f"{page}.md").exists(), name
+    assert set(re.findall(r"`(Audit\w+)`", (PAGES / "README.md").read_text())) == set(rules)
