@@ -43,7 +43,13 @@ def checks(server: Server, writer: Server) -> Iterator[Check]:
         return
     yield _can_write(writer, str(who.body.get("username")))
     for stream in STREAMS.values():
-        yield _tried(writer, stream, apply.write_index(server, stream) or stream)
+        index = apply.write_index(server, stream)
+        if index is not None:
+            yield _tried(writer, stream, index)
+        else:
+            # Trying it would make the stream, because a writer may make one by its first document; and the answer
+            # would be that of a stream, not that of its privileges.
+            yield unknown(f"writer:{stream}", "there is no such data stream yet", "Send something, and check again.")
     yield _privileges(writer)
 
 
