@@ -68,6 +68,7 @@ class Secured:
         server: its process.
         security: its users, roles and authority.
         collector: OTLP over HTTP of the Collector.
+        metrics: what the first Collector tells of itself.
         logs: tenant and environment → the log of a process there.
     """
 
@@ -75,6 +76,7 @@ class Secured:
     server: ElasticsearchProcess
     security: Security
     collector: str = ""
+    metrics: str = ""
     logs: dict[tuple[str, str], honest.Log] = field(default_factory=dict)
     clients: dict[str, httpx.Client] = field(default_factory=dict)
 
@@ -166,6 +168,8 @@ class Secured:
         self.ask(SUPERUSER, "POST", f"/{AUDIT},{LOG}/_refresh?ignore_unavailable=true")
         query = {"query": {"term": {"attributes.audit.log.origin": log.origin}}, "track_total_hits": True, "size": 0}
         answer = self.ask(SUPERUSER, "POST", f"/{AUDIT},{LOG}/_search?ignore_unavailable=true", query)
+        if answer.status_code == 503:
+            return 0  # the shards of a new backing index are not there yet
         return int(answer.json()["hits"]["total"]["value"])
 
 
@@ -204,6 +208,7 @@ def collector(place: Secured, user: str = "auditspan_writer") -> Iterator[str]:
             patch.setenv(name, value)
         process = CollectorProcess(place.folder, place.server.url, ports, False)
         process.start()
+    place.metrics = place.metrics or f"http://127.0.0.1:{ports.metrics}/metrics"
     try:
         yield f"http://127.0.0.1:{ports.http}"
     finally:

@@ -44,11 +44,12 @@ def checks(server: Server, writer: Server) -> Iterator[Check]:
     yield _can_write(writer, str(who.body.get("username")))
     for stream in STREAMS.values():
         index = apply.write_index(server, stream)
-        if index is None:
-            # Trying it would make the stream: who may add documents may do that.
-            yield unknown(f"writer:{stream}", "there is no such data stream yet", "Send something, and check again.")
-        else:
+        if index is not None:
             yield _tried(writer, stream, index)
+        else:
+            # Trying it would make the stream, because a writer may make one by its first document; and the answer
+            # would be that of a stream, not that of its privileges.
+            yield unknown(f"writer:{stream}", "there is no such data stream yet", "Send something, and check again.")
     yield _privileges(writer)
 
 
