@@ -26,7 +26,7 @@ benchmark: $(STAMP)  ## measure side by side, and write docs/benchmarks.md
 demo-stack: $(STAMP)  ## the same through a real Collector and a real Elasticsearch
 	$(BIN)/auditspan demo --stack
 
-test: $(STAMP) check  ## everything: format, lint, types, all tests with the real backend, in three parts
+test: $(STAMP) check  ## everything: format, lint, types, all tests with the real backend, several parts at once
 	$(BIN)/python -m tests.parts
 
 quick: $(STAMP) check  ## the loop while working: no processes, no backend

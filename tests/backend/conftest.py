@@ -66,8 +66,11 @@ def automations(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Autom
 
 @pytest.fixture(scope="session")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    """A secured server with the logs of three processes, which came there through a Collector that may only write."""
-    with secured_servers.server(tmp_path_factory.mktemp("secured")) as place:
+    """A secured server with the logs of three processes, which came there through a Collector that may only write.
+
+    `AUDITSPAN_TEST_SECURED_VERSION=8.19.7` has it of that version.
+    """
+    with secured_servers.server(tmp_path_factory.mktemp("secured"), secured_servers.version()) as place:
         code, found = place.setup()
         assert code == 0, found
         with secured_servers.collector(place) as place.collector:

@@ -286,11 +286,28 @@ def _other_shadows(honest: Honest) -> list[Sent]:
         "automation.run.id": "other",
         "client.address": "::1",
     }
-    places = ("resource", "scope")
-    return [Sent(changed(stranger(honest.origin, {"service.name": "mallory"}), said, place)) for place in places]
+    theirs = {"service.name": "mallory", "service": {"name": "mallory"}, "host": {"name": "x"}}
+    return [Sent(changed(stranger(honest.origin, theirs), said, place)) for place in ("resource", "scope")]
 
 
 PLACES = ("span", "scope", "resource", "event")
+AT_ONCE = 1_700_000_000_000_000_005
+OWN: dict[str, dict[str, Any]] = {
+    **{f"control attributes, {place}": {place: CONTROL} for place in ("span", "resource", "scope", "event")},
+    **{f"blank keys, {place}": {place: dict.fromkeys(filter(None, BLANK), "x")} for place in ("span", "resource")},
+    "names of the resource": {"span": {"service.name": "x", "host.name": "y", "service": "z"}},
+    "numbers that are none": {"span": {"f": float("nan"), "g": [float("inf"), 1.0]}},
+    "numbers that are none, event": {"event": {"f": float("nan")}},
+    "an end before the beginning": {"start": AT_ONCE, "end": AT_ONCE - 5},
+    "no time": {"start": 1, "end": 2},
+    "places on the globe": {"span": {"geo.location.lat": 1.5, "geo.location.lon": 2.5, "x.geo.location.lat": 3.5}},
+    "places on the globe, resource": {"resource": {"x.geo.location.lat": 1.5, "x.geo.location.lon": 2.5}},
+    "colliding keys": {"span": {"a.b": 1, "a": 2, "a..b": 3, ".": 4, "..": 5, "a.": 6, " . ": 7}},
+    "long keys and values": {"span": {"k" * 40_000: 1, "v": "v" * 300_000}},
+    "values of other types": {"span": {"audit.actor.id": 5, "automation.run.attempt": "many", "audit.outcome": ["a"]}},
+}  # fmt: skip
+"""What a program may say in records of its own, or have put into them by whoever calls it. All of it is honest."""
+
 M, A, F, D = Code.FIELD_MISMATCH, Code.STATEMENT_ALTERED, Code.FOREIGN_DOCUMENT, Code.DUPLICATE_DOCUMENT
 ATTACKS: dict[str, tuple[Attack, frozenset[Code]]] = {
     # Hide and re-route: what is stripped leaves an honest document.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import ssl
 import sys
 from collections.abc import Iterator, Mapping
@@ -170,6 +171,11 @@ class Secured:
         if answer.status_code == 503:
             return 0  # the shards of a new backing index are not there yet
         return int(answer.json()["hits"]["total"]["value"])
+
+
+def version() -> str:
+    """Which version the server of the session is of."""
+    return os.environ.get("AUDITSPAN_TEST_SECURED_VERSION", servers.VERSION)
 
 
 @contextlib.contextmanager

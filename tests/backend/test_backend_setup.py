@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`auditspan backend setup` and `check`, as commands, on a real secured Elasticsearch, the newest and the oldest."""
+"""`auditspan backend setup` and `check`, as commands, on a real secured Elasticsearch.
+
+Without security they are run on the newest and the oldest version by test_no_false_alarm.py.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -14,8 +16,6 @@ import pytest
 from auditspan.backend_setup import plan
 from auditspan.backend_setup.artefacts import Wanted, load, retentions
 from auditspan.backend_setup.server import Server
-from auditspan.devstack import elasticsearch as servers
-from tests.backend import secured as secured_servers
 from tests.backend.secured import ARTEFACTS, AUDIT, EVENTS, LOG, SUPERUSER, Secured
 
 pytestmark = [pytest.mark.backend, pytest.mark.timeout(600)]
@@ -24,23 +24,10 @@ CUSTOM = "/_component_template/auditspan@custom"
 OURS = "auditspan-traces"
 
 
-# The oldest version costs another server. Without security, `setup` and `check` run there in test_no_false_alarm.py.
-BOTH = os.environ.get("AUDITSPAN_TEST_OLDEST_SECURED", "") != ""
-
-
-@pytest.fixture(scope="module", params=[servers.VERSION, *([servers.OLDEST] if BOTH else [])])
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    """The secured server of the session; and the oldest version, where only setup and check are tried."""
-    if request.param == servers.VERSION:
-        yield request.getfixturevalue("secured")
-        return
-    with secured_servers.server(tmp_path_factory.mktemp("oldest"), request.param, tls=False) as oldest:
-        code, found = oldest.setup()
-        assert (code, {step["state"] for step in found["steps"]}) == (0, {"create"})
-        document = {"@timestamp": "1705314600000.5", "attributes": {"audit.statement": "{}"}}
-        for stream in (AUDIT, LOG):
-            oldest.do("POST", "/_bulk?refresh=true", [{"create": {"_index": stream}}, document])
-        yield oldest
+@pytest.fixture
+def place(secured: Secured) -> Secured:
+    """The secured server. Another version of it: see there."""
+    return secured
 
 
 @pytest.fixture

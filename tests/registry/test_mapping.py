@@ -50,7 +50,7 @@ def fields(registry: Registry) -> dict[str, dict[str, Any]]:
     template = json.loads((ROOT / emit_mapping.PATH).read_text())
     attributes = template["template"]["mappings"]["properties"]["attributes"]
     assert {key: attributes[key] for key in ("type", "dynamic", "priority")} == {
-        "type": "passthrough", "dynamic": True, "priority": 10,
+        "type": "passthrough", "dynamic": True, "priority": 30,  # above those of scope and resource: hostile.py
     }  # fmt: skip
     return dict(attributes["properties"])
 

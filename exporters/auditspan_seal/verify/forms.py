@@ -6,8 +6,48 @@ from __future__ import annotations
 import math
 import re
 import struct
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
+
+_CONTROL = ("elasticsearch.", "data_stream.", "elastic.mapping.", "encoding.format")
+"""Attributes that steer the exporter: it, or the Collector before it, removes them."""
+
+
+_OF_RESOURCES = re.compile(r"(?:service|host|agent)(?:\.(?:name|version|namespace|instance\.id|instance))?")
+
+
+def removed(name: str, expected: Mapping[str, Any], found: Mapping[str, Any], of_span: bool) -> bool:
+    """Tell whether an attribute is not in a document because it never is there: for no document that is honest.
+
+    Args:
+        name: of an attribute in the statement that the document does not have.
+        expected: all attributes of the statement, in its place.
+        found: those of the document.
+        of_span: they are the span's, and not those of its resource or scope.
+    """
+    if of_span and _OF_RESOURCES.fullmatch(name):
+        return True  # the Collector removes them: searches for the resource would look there
+    if not name.strip() or name.startswith(_CONTROL):
+        return True  # Elasticsearch refuses a document for a blank name, so the Collector removes it
+    # The exporter makes one field of latitude and longitude: [longitude, latitude].
+    base, _, part = name.rpartition(".")
+    pair = found.get(base)
+    return (
+        part in ("lat", "lon")
+        and base.endswith("geo.location")
+        and isinstance(pair, list)
+        and len(pair) == 2
+        and same(expected[name], pair[part == "lat"])
+    )
+
+
+def duration_of(expected: int, found: Any) -> Any:
+    """Return the duration that was expected if it is what was found, else what was found.
+
+    The clock may be set back while a span goes on. The exporter writes a negative duration as an unsigned number.
+    """
+    return expected if expected < 0 and type(found) is int and found == expected + 2**64 else found
 
 
 def same(expected: Any, found: Any) -> bool:

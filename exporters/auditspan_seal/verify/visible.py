@@ -24,7 +24,7 @@ from auditspan_seal import spans
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.batch import Batch
 from auditspan_seal.formats.merkle import leaf_hash
-from auditspan_seal.verify.forms import same, time_of
+from auditspan_seal.verify.forms import duration_of, removed, same, time_of
 
 _KINDS = {
     "INTERNAL": "Internal",
@@ -70,7 +70,6 @@ _FIELDS = (
     "name", "kind", "@timestamp", "duration", "status.code", "status.message", "scope.name", "scope.version",
     "scope.schema_url",
 )  # fmt: skip
-_CONTROL = ("elasticsearch.", "data_stream.", "elastic.mapping.")
 
 Mismatch = tuple[str, Any, Any]
 """Field, what the statement says, what the document says."""
@@ -103,7 +102,8 @@ def mismatches(fields: Mapping[str, Any], document: Mapping[str, Any]) -> Iterat
     found = (
         attributes.get(spans.STREAM), attributes.get(spans.NUMBER), get("trace_id") or None, get("span_id") or None,
         get("parent_span_id") or None, get("trace_state") or None, get("name") or None,
-        get("kind"), time_of(expected[8], get("@timestamp"), "events" in document), get("duration"),
+        get("kind"), time_of(expected[8], get("@timestamp"), "events" in document),
+        duration_of(expected[9], get("duration")),
         status.get("code"), status.get("message") or None, scope.get("name") or None, scope.get("version") or None,
         scope.get("schema_url") or None,
     )  # fmt: skip
@@ -335,7 +335,9 @@ def _one_by_one(prefix: str, expected: Mapping[str, Any], found: Mapping[str, An
         if item.__class__ in _SINGLE and item.__class__ is found.get(name).__class__ and item == found[name]:
             continue  # nearly all
         value = statements.plain(item)
-        if isinstance(value, statements.Commitment) or (name.startswith(_CONTROL) and name not in found):
+        if isinstance(value, statements.Commitment) or (
+            name not in found and removed(name, expected, found, prefix == "attributes")
+        ):
             continue  # personal values are held against their commitments (verify/personal.py)
         if not same(value, found.get(name)):
             yield f"{prefix}.{name}", value, found.get(name)

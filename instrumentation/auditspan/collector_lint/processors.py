@@ -70,7 +70,7 @@ def _actions(section: str, context: str) -> Check:
             if action == "insert":
                 continue  # sets what is not there
             if pattern and action in ("delete", "hash"):
-                trail.replaced_where(str(pattern), f"{name}: {action}", *path)
+                trail.replaced_where(context, str(pattern), f"{name}: {action}", *path)
                 if action == "delete" and always:
                     trail.removed(context, functools.partial(ottl.matches, str(pattern)))
             if key:

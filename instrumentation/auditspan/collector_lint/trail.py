@@ -23,9 +23,9 @@ CONTROL = frozenset((context, key) for context in CONTEXTS for key in EVERYWHERE
 """Attributes that the Elasticsearch exporter obeys, with where they stand."""
 _STEERING = ("elasticsearch.", "data_stream.", *ON_SCOPES)
 _SURELY_SEALED = ("audit.", "automation.", "service.", "telemetry.")
-SAMPLES = (
+_OF_SPANS = (
     "audit.statement", "audit.record.id", "audit.actor.id", "audit.log.index", "audit.private", "automation.run.id",
-    "service.name", "user.name", "client.address", "http.route",
+    "user.name", "client.address", "http.route",
 )  # fmt: skip
 
 
@@ -76,9 +76,13 @@ class Trail:
             surely = key.startswith(_SURELY_SEALED)
             self.find("rewrite" if surely else "may-rewrite", f"{how} {key}", *path)
 
-    def replaced_where(self, pattern: str, how: str, *path: str) -> None:
-        """Judge that all fields are replaced or removed whose names match."""
+    def replaced_where(self, context: str, pattern: str, how: str, *path: str) -> None:
+        """Judge that all fields of a context are replaced or removed whose names match."""
         if ottl.matches(pattern, "") is None:
             self.find("may-rewrite", f"{how} what matches {pattern}, which this lint cannot read", *path)
-        elif hit := next((name for name in SAMPLES if ottl.matches(pattern, name)), None):
+        elif hit := next((name for name in _samples(context) if ottl.matches(pattern, name)), None):
             self.find("rewrite", f"{how} what matches {pattern}, e.g. {hit}", *path)
+
+
+def _samples(context: str) -> tuple[str, ...]:
+    return (*_OF_SPANS, "service.name") if context == "resource" else _OF_SPANS

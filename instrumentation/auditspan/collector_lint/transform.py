@@ -108,7 +108,7 @@ def _many(
             trail.removed(context, lambda key: key == texts[0])
     elif function == "delete_matching_keys" and texts:
         if record:
-            trail.replaced_where(texts[0], f"{name} deletes", *path)
+            trail.replaced_where(context, texts[0], f"{name} deletes", *path)
         if always:
             trail.removed(context, lambda key: ottl.matches(texts[0], key) is True)
     elif function == "merge_maps" and texts[-1:] == ["insert"]:

@@ -43,7 +43,7 @@ def files(registry: Registry) -> dict[str, str]:
                     "attributes": {
                         "type": "passthrough",
                         "dynamic": True,
-                        "priority": 10,
+                        "priority": 30,
                         "properties": {name: field(a) for name, a in sorted(registry.attributes.items())},
                     }
                 }

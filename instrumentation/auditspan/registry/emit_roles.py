@@ -127,8 +127,9 @@ realm), `api-keys/NAME.json` (body of `POST _security/api_key`).
 
 ## Who may do what
 
-Each cell is executed by `tests/backend/test_roles.py` on a real Elasticsearch with security: *yes* is done, *no* is
-answered with 403. A document under an ID that is there already is refused for everybody who may only create (409).
+Each cell is executed by `tests/backend/test_roles.py` on a real Elasticsearch with security (9.5.0; 8.19.7 on
+demand): *yes* is done, *no* is answered with 403. A document under an ID that is there already is refused for everybody
+who may only create (409).
 
 {matrix}
 
