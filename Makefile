@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 
 .PHONY: demo demo-stack test quick fuzz check format generate benchmark stack stack-down clean
 
-$(STAMP): pyproject.toml instrumentation/auditspan-selfcheck.pth
+$(STAMP): pyproject.toml hatch_build.py $(wildcard exporters/native/*) instrumentation/auditspan-selfcheck.pth
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'

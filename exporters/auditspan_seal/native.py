@@ -60,6 +60,10 @@ class Native(Protocol):
         """Count the lines from the first on that are spans in canonical form and at their place; and their span IDs."""
 
 
+VERSION = 2
+"""Of what the code here expects; a module that was built of older sources is not used."""
+
+
 def _load() -> Native | None:
     if os.environ.get("AUDITSPAN_NATIVE", "").strip().lower() in ("off", "false", "no", "0"):
         return None
@@ -67,7 +71,7 @@ def _load() -> Native | None:
         from auditspan_seal import _native  # type: ignore[attr-defined]
     except ImportError:
         return None
-    return cast(Native, _native)
+    return cast(Native, _native) if getattr(_native, "VERSION", None) == VERSION else None
 
 
 NATIVE: Native | None = _load()

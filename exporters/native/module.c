@@ -11,6 +11,7 @@
 #include "entries.h"
 #include "recorder.h"
 
+#define VERSION 2  // of what Python's code expects: see native.py
 #define MOST_LINES 4096
 #define MOST_MARKS 8
 
@@ -180,7 +181,8 @@ PyMODINIT_FUNC PyInit__native(void) {
     PyObject *module = know() ? PyModule_Create(&definition) : NULL;
     PyObject *place = module ? PyType_FromSpec(&place_spec) : NULL, *recorder = place ? PyType_FromSpec(&recorder_spec) : NULL;
     place_type = (PyTypeObject *)place;
-    if (recorder != NULL && PyModule_AddType(module, (PyTypeObject *)place) == 0
+    if (recorder != NULL && PyModule_AddIntConstant(module, "VERSION", VERSION) == 0
+        && PyModule_AddType(module, (PyTypeObject *)place) == 0
         && PyModule_AddType(module, (PyTypeObject *)recorder) == 0) return module;
     Py_XDECREF(module); Py_XDECREF(place); Py_XDECREF(recorder);
     return NULL;

@@ -60,6 +60,18 @@ def test_it_can_be_switched_off() -> None:
         assert (done.stdout, done.stderr) == ("None\n", "")
 
 
+@needs_native
+def test_one_that_was_built_of_older_sources_is_not_used() -> None:
+    program = """
+import auditspan_seal._native as built
+built.VERSION -= 1
+from auditspan_seal.native import NATIVE
+print(NATIVE)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("None\n", "")
+
+
 @pytest.fixture
 def native() -> Native:
     assert NATIVE is not None
