@@ -85,7 +85,6 @@ class AuditLog:
         self._sequencer: Sequencer | None = None  # while this process is the one that sequences
         self._driver: Driver | None = None
         self._tried = threading.Event()  # to become the one that sequences
-        self._sequenced = 0
         self._checkpoints: Checkpoints | None = None
         self._deferred: Deferred | None = None
         if self.modes.mode == modes_.SYNCED:
@@ -257,12 +256,12 @@ class AuditLog:
         """
         if self._deferred is not None:
             self._deferred.drain()
-        recorded = self.recorded
+        segment, number = self._writer.last
         deadline = time.monotonic() + timeout
         if self._thread is not None:
             self._tried.wait(timeout)
         self._wake()
-        while self._sequencer is not None and self._sequenced < recorded:
+        while (sequencer := self._sequencer) is not None and not sequencer.has(segment, number):
             if time.monotonic() >= deadline:
                 return False
             time.sleep(0.01)
@@ -344,12 +343,10 @@ class AuditLog:
         processes.remove_old(self.directory)
         try:
             while True:
-                closing, recorded = self._closing.is_set(), self.recorded
+                closing = self._closing.is_set()
                 added = driver.step()
                 if self._checkpoints is not None:
                     self._checkpoints.tell(sequencer.positions)
-                if added == 0:
-                    self._sequenced = recorded
                 due = time.monotonic() - self._shown >= INTERVAL
                 if due and added is not None and self.recorded != self._published:
                     self.publish_status()
@@ -387,7 +384,7 @@ class AuditLog:
         for part in (self._checkpoints, self._deferred):
             if part is not None:
                 part.forked()
-        self._recorded = self._woken = self.unsynced = self._sequenced = self._published = 0
+        self._recorded = self._woken = self.unsynced = self._published = 0
         self._maker.forked()
         self._losses, self._patient.full = Losses(self.directory.origin), False
         self._started = time.time()

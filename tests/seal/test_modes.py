@@ -105,6 +105,24 @@ def finish(process: subprocess.Popen[str], code: int = 0) -> str:
     return said
 
 
+@pytest.mark.slow
+def test_a_flush_ends_under_a_steady_load(log_folder: Path) -> None:
+    """What was recorded when it began is waited for, and not what comes meanwhile."""
+    text = """
+def work():
+    while True:
+        end("beside")
+        time.sleep(0.001)
+for _ in range(3):
+    threading.Thread(target=work, daemon=True).start()
+end("mine")
+begin = time.monotonic()
+print(log.flush(20), time.monotonic() - begin < 10, "mine" in there(), flush=True)
+os._exit(0)
+"""
+    assert finish(run(log_folder, text)) == "True True True\n"
+
+
 # -- settings --------------------------------------------------------------------------------------------------------
 
 

@@ -65,6 +65,14 @@ class SegmentWriter:
         """The running number of the last record of the current segment; 0: there is none."""
         return self._file.lines if self._file is not None else 0
 
+    @property
+    def last(self) -> tuple[str, int]:
+        """The current segment, and the running number of the last record there."""
+        while True:  # another thread may begin the next segment meanwhile
+            name, number = self.segment, self.number
+            if name == self.segment:
+                return name, number
+
     def check(self) -> None:
         """Look, for every 16th record, whether the disk budget allows more.
 

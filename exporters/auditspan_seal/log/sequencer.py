@@ -91,6 +91,18 @@ class Sequencer:
         """How far each segment is in the log: signed, and synced to disk."""
         return self._positions
 
+    def has(self, name: str, number: int) -> bool:
+        """Tell whether a record is in the log, signed and synced, with all that its process recorded before.
+
+        Args:
+            name: its segment.
+            number: its running number there; 0: none.
+        """
+        at = self._positions.get(name)
+        if at is None:  # nothing of it is, or all: then it is gone
+            return number == 0 or not segment.path_of(self.directory.segments, name).exists()
+        return at.number >= number
+
     def close(self) -> None:
         """Give the lock back."""
         for descriptor in (self._descriptor, self._lock):
