@@ -48,6 +48,7 @@ NAMED: dict[str, tuple[str, ...]] = {
         "fastapi==0.115.6",
         "apscheduler==3.11.0",
         "singer-sdk==0.45.0",
+        "setuptools==65.5.0",  # newer ones warn of pkg_resources, which this singer-sdk needs; warnings are errors here
         "standardwebhooks",
         "elasticsearch>=8.19,<9",
     ),
