@@ -32,7 +32,15 @@ LAST = "tests/test_every_record.py"
 STORY = "tests/backend/test_story.py"  # it has a scheduler, too
 OWN_SERVERS = tuple(
     f"tests/backend/test_{name}.py"
-    for name in ("backend_setup", "roles", "secured_snapshots", "runbooks", "elasticsearch_faults", "random_kills")
+    for name in (
+        "backend_setup",
+        "roles",
+        "secured_snapshots",
+        "runbooks",
+        "no_false_alarm",
+        "elasticsearch_faults",
+        "random_kills",
+    )
 )
 """They do nothing with the servers of the others of the backend: their own are secured, or killed."""
 APART = {"backend": "tests/backend", "runners": "tests/runners"}
