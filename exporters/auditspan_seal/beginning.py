@@ -10,9 +10,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext
 
 from auditspan_seal.errors import MalformedStatement
-from auditspan_seal.salts import Salts
-
-_random = Salts()
+from auditspan_seal.salts import SALTS
 
 
 class _Said(dict[str, Any]):
@@ -38,7 +36,7 @@ def beginning_of(span: ReadableSpan, attributes: Mapping[str, Any]) -> ReadableS
     above = span.get_span_context()
     if above is None:
         raise MalformedStatement("A span without a context cannot be recorded.")
-    own = int.from_bytes(_random.take()[0][:8], "big") or 1
+    own = int.from_bytes(SALTS.take()[0][:8], "big") or 1
     return ReadableSpan(
         name=span.name,
         context=SpanContext(above.trace_id, own, False, above.trace_flags, above.trace_state),

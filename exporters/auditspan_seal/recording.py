@@ -28,7 +28,7 @@ from auditspan_seal.guard import OPEN, Guard, usual_of
 from auditspan_seal.interrupts import let_through
 from auditspan_seal.log.place import Place
 from auditspan_seal.native import NATIVE, Recorder
-from auditspan_seal.salts import Salts
+from auditspan_seal.salts import SALTS
 
 RECORD_ID = "audit.record.id"
 """The attribute that makes a span an audit span."""
@@ -345,12 +345,9 @@ def _line(fields: Mapping[str, Any], private: Private) -> bytes:
     return statement + PRIVATE_MARK + commitment.encode(private) if private else statement
 
 
-_salts = Salts()
-
-
 def _sealed(name: str, form: Any) -> tuple[str, str]:
     """Commit to a personal value; returns the digest and the salt, in base64."""
-    salt, written = _salts.take()
+    salt, written = SALTS.take()
     return commitment.commit(name, form, salt), written
 
 

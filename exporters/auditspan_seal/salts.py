@@ -29,3 +29,7 @@ class Salts:
             made = [(salt, b2a_base64(salt, newline=False).decode()) for salt in salts]
             self._salts += made[1:]
             return made[0]
+
+
+SALTS = Salts()
+"""Those of this process."""

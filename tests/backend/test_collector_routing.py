@@ -20,6 +20,7 @@ from opentelemetry.trace import SpanContext, SpanKind
 
 from auditspan.devstack import Stack
 from auditspan.devstack.elasticsearch import install_templates
+from tests.backend.hostile import CONTROL, NOWHERE
 
 # The time limit holds for the first test with the build of the Collector in it.
 pytestmark = [pytest.mark.backend, pytest.mark.timeout(900)]
@@ -30,7 +31,6 @@ AUDIT, LOG, GENERAL, EVENTS = (
     "traces-generic.otel-default",
     "logs-audit.otel-default",
 )
-NOWHERE = "hostile"
 STATEMENT = '{"text":"\\"quoted\\" ' + "\0\u2028 é 😀 <&> \\\\" + "x" * 40_000 + '"}'
 
 Attributes = Mapping[str, Any]
@@ -155,15 +155,8 @@ def test_numbers_and_nanoseconds_are_kept(send: Callable[..., None], documents: 
 
 
 HOSTILE = {
-    "elasticsearch.index": NOWHERE,
-    "elasticsearch.mapping.hints": ["_noindex"],
-    "elasticsearch.document_id": "chosen-by-sender",
-    "elasticsearch.ingest_pipeline": "drop",
-    "data_stream.dataset": NOWHERE,
-    "data_stream.namespace": NOWHERE,
-    "data_stream.type": "metrics",
+    **CONTROL,
     "elastic.mapping.mode": "ecs",
-    "encoding.format": NOWHERE,
     " ": "a blank key is refused by Elasticsearch",
 }
 

@@ -7,7 +7,6 @@ import contextlib
 import http.server
 import json
 import random
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from auditspan_seal.verify.elasticsearch import verify_elasticsearch
 from auditspan_seal.verify.report import Verdict
 from tests.backend import honest
 from tests.backend.honest import Api, Hit, eventually
+from tests.serving import serving
 
 pytestmark = [pytest.mark.backend, pytest.mark.timeout(600)]
 
@@ -284,15 +284,8 @@ class _Answers(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def answering(**more: Any) -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Answers", (_Answers,), more))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(type("Answers", (_Answers,), more)) as url:
+        yield url
 
 
 def test_who_may_only_read_can_reconcile(

@@ -25,7 +25,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from auditspan.capture import secret_detection
 from auditspan.capture.privacy import Guard
-from auditspan_seal import recording
+from auditspan_seal import recording, salts
 from auditspan_seal.errors import FormatError
 from auditspan_seal.formats import commitment
 from auditspan_seal.formats import statement as statements
@@ -109,7 +109,7 @@ class Salts:
 
 @pytest.fixture
 def same_salts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(recording.Salts, "take", lambda self: Salts.take(self))
+    monkeypatch.setattr(salts.Salts, "take", lambda self: Salts.take(self))
     yield
 
 

@@ -210,7 +210,7 @@ def test_what_is_kept_is_bounded_and_right_after_many_scopes() -> None:
 def test_no_salt_is_used_twice_by_threads_and_children() -> None:
     program = """
 import os, threading
-from auditspan_seal.recording import Salts
+from auditspan_seal.salts import Salts
 salts, found = Salts(), []
 def work():
     for _ in range(2000):

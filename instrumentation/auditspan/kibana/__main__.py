@@ -12,6 +12,7 @@ from pathlib import Path
 from auditspan.kibana import install
 from auditspan.kibana.objects import Names
 from auditspan.kibana.parameters import Parameters
+from auditspan.registry import derived
 from auditspan.registry.load import source_tree
 from auditspan_seal.errors import AuditspanError
 
@@ -56,10 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def outdated(folder: Path, wanted: dict[str, str]) -> list[str]:
     """Return the names of files that are not as they are to be, or are to be gone."""
     there = {path.relative_to(folder).as_posix() for path in folder.glob("rules/*.json")} - wanted.keys()
-    differ = [
-        name for name, text in wanted.items() if not (folder / name).exists() or (folder / name).read_text() != text
-    ]
-    return sorted({*there, *differ})
+    return sorted({*there, *derived.outdated(wanted, folder)})
 
 
 if __name__ == "__main__":
