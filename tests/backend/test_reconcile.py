@@ -7,6 +7,8 @@ import contextlib
 import http.server
 import json
 import random
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from auditspan_seal.keys import read_verifier_key
 from auditspan_seal.log import reader, sequencer
 from auditspan_seal.log.directory import Directory
 from auditspan_seal.log.receipt import Receipt
-from auditspan_seal.reconcile import compare
+from auditspan_seal.reconcile import compare, run
 from auditspan_seal.reconcile.held import checkpoint_id, entry_id
 from auditspan_seal.verify.elasticsearch import verify_elasticsearch
 from auditspan_seal.verify.report import Verdict
@@ -370,6 +372,29 @@ def test_all_that_was_delivered_comes_back_into_an_empty_elasticsearch(
     assert (state["state"], state["resent"]) == ("complete", len(expected(directory)))
     assert held(there(api, directory)) == expected(directory)
     assert verified(stack, directory) is Verdict.PASSED
+
+
+def test_what_is_still_arriving_is_waited_for_and_not_sent_again(
+    delivering: None, make_records: Make, api: Api, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = make_records(400)
+    eventually(lambda: len(there(api, directory)) == len(expected(directory)), "everything is delivered")
+    hits = there(api, directory)
+    api.remove(hits)
+    monkeypatch.setattr(run, "PORTION", 50)  # so that most of it is not the last part
+    monkeypatch.setattr(compare, "WINDOW", 100)
+
+    def arrive() -> None:  # as out of a long queue: later than what is waited for, but never that long nothing at all
+        for begin in range(0, len(hits), 40):
+            time.sleep(1.2)
+            api.put(lambda hit: hit["_index"][4:-18], hits[begin : begin + 40])
+
+    arriving = threading.Thread(target=arrive)
+    arriving.start()
+    state = reconciled(capsys, directory, wait=4)
+    arriving.join()
+    assert (state["state"], state["resent"]) == ("complete", 0)
+    assert held(there(api, directory)) == expected(directory)
 
 
 def test_a_pruned_log_goes_on_is_delivered_and_verified_in_elasticsearch(

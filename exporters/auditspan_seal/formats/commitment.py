@@ -49,7 +49,7 @@ def commit(name: str, value: Any, salt: bytes) -> str:
     return binascii.b2a_base64(digest, newline=False).decode()
 
 
-def opens(commitment: str, name: str, value: Any, salt: str) -> bool:
+def opens(commitment: str | None, name: str, value: Any, salt: str) -> bool:
     """Tell whether a value and a salt (base64) are those that were committed to."""
     try:
         raw = binascii.a2b_base64(salt)  # takes what is no base64, too; it is written anew and compared

@@ -12,7 +12,7 @@ from auditspan_seal import spans
 from auditspan_seal.formats import merkle
 from auditspan_seal.formats.batch import Batch
 from auditspan_seal.verify.documents import attributes_of, checkpoint_of
-from auditspan_seal.verify.stored import INDICES, PAGE, Documents, answered, every
+from auditspan_seal.verify.stored import INDICES, Documents, answered, every
 
 _CHUNK = 500  # indexes or IDs to a query
 _INDEX = f"attributes.{spans.INDEX}"
@@ -104,7 +104,7 @@ class Held(Documents):
         found: set[str] = set()
         for begin in range(0, len(ids), _CHUNK):
             query = {"ids": {"values": list(ids[begin : begin + _CHUNK])}}
-            found |= {hit["_id"] for hit in self._read(query, [], [])}
+            found |= {hit["_id"] for hit in self._read(query, [], source=False)}
         return found
 
     def failures(self, ids: Sequence[str]) -> dict[str, str]:
@@ -129,31 +129,20 @@ class Held(Documents):
         # Not more than what is hashed: the rest of a document is for `auditspan verify`.
         wanted = [_INDEX, f"attributes.{spans.STATEMENT}"]
         query = every(self._of(self.origin), which, without=[_CHECKPOINT])
-        for hit in self._read(query, [{_INDEX: "asc"}], wanted):
+        for hit in self._read(query, [{_INDEX: "asc"}], source=wanted):
             attributes = attributes_of(hit.get("_source") or {})
             index, statement = attributes.get(spans.INDEX), attributes.get(spans.STATEMENT)
             if type(index) is int:
                 yield Entry(index, hit["_id"], _leaf(statement))
 
     def _batches_of(self, which: Query) -> Iterator[Batch]:
-        for hit in self._read(every(self._of(self.origin), _CHECKPOINT, which), [{_FIRST: "asc"}], None):
+        for hit in self._read(every(self._of(self.origin), _CHECKPOINT, which), [{_FIRST: "asc"}]):
             item = checkpoint_of(hit.get("_source") or {}, hit["_id"])
             if item.batch is not None:
                 yield item.batch
 
-    def _read(self, query: Query, order: Sequence[dict[str, str]], fields: list[str] | None) -> Iterator[Any]:
-        if self.pit is None:
-            return
-        more: dict[str, Any] = {} if fields is None else {"source": fields or False}
-        after = None
-        while True:
-            hits = self._search(
-                query, size=PAGE, sort=[*order, {"_shard_doc": "asc"}], search_after=after, **more
-            )["hits"]["hits"]  # fmt: skip
-            yield from hits
-            if len(hits) < PAGE:
-                return
-            after = hits[-1]["sort"]
+    def _read(self, query: Query, order: Sequence[dict[str, str]], **more: Any) -> Iterator[Any]:
+        return iter(()) if self.pit is None else self._hits(query, order, **more)
 
 
 def _leaf(statement: Any) -> bytes | None:

@@ -42,6 +42,7 @@ from auditspan_seal.verify.progress import Progress
 PORTION = 10_000  # differences that are dealt with at once: their statements are in memory
 _SAVE_EVERY = 50  # windows
 _PAUSE = 1.0  # seconds between two looks
+_SHORT = 3.0  # seconds to wait in what is not the last part; it is on its way, too, if the Collector has a long queue
 
 
 def reconcile(
@@ -102,6 +103,7 @@ class _Run:
         self._progress = Progress(tell)
         self._held = Held(client, directory.origin)
         self._resend: Resend | None = None
+        self._standing = False
         self._left: list[Difference] = []
         self._counts: list[_Count] = []  # in order
         self._before = Receipt.load(directory)
@@ -188,11 +190,14 @@ class _Run:
 
         Args:
             differences: what is different in a part of the log.
-            last: it is the last part, of which documents may still be on their way.
+            last: it is the last part, of which documents are most likely to be on their way still.
         """
         differences = self._without_expired(differences)
-        if last and any(item.state == MISSING for item in differences):
-            differences = self._wait(differences, self._settings.wait, "waiting in case they are on their way")
+        if any(item.state == MISSING for item in differences) and (last or not self._standing):
+            seconds = self._settings.wait if last else min(_SHORT, self._settings.wait)
+            before = len(differences)
+            differences = self._wait(differences, seconds, "waiting in case they are on their way")
+            self._standing = len(differences) == before
         differences = [self._as_known(item) for item in differences]
         missing = [
             item for item in differences if item.state != ALTERED and (self._settings.resend_open or not item.why)
@@ -233,7 +238,7 @@ class _Run:
         return left
 
     def _wait(self, differences: list[Difference], seconds: float, what: str) -> list[Difference]:
-        """Look again until nothing is missing any more, or the time is over."""
+        """Look again until nothing is missing any more, or nothing has come for so many seconds."""
         deadline = time.monotonic() + seconds
         while True:
             missing = sum(item.state == MISSING for item in differences)
@@ -245,6 +250,8 @@ class _Run:
             self._held.look()
             left = again(self._held, differences)
             self._count(differences, left)
+            if len(left) < len(differences):
+                deadline = time.monotonic() + seconds
             differences = left
 
     def _count(self, before: list[Difference], after: list[Difference]) -> None:

@@ -6,10 +6,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import orjson
 from elasticsearch import BadRequestError, Elasticsearch
+from elasticsearch.serializer import JsonSerializer
 
 # Both the server of that major and the next one know this form of a request.
 _OLDER: Final = "application/vnd.elasticsearch+json; compatible-with=8"
+
+
+class _Quick(JsonSerializer):
+    """Reads answers in a third of the time; what it does not take (half a character, NaN) is left to the usual one."""
+
+    def loads(self, data: bytes) -> Any:
+        try:
+            return orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return super().loads(data)
 
 
 class AnyMajor(Elasticsearch):
@@ -20,6 +32,9 @@ class AnyMajor(Elasticsearch):
     """
 
     _older = False
+
+    def __init__(self, url: str, **more: Any) -> None:
+        super().__init__(url, serializers={_Quick.mimetype: _Quick()}, **more)
 
     def perform_request(
         self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **more: Any

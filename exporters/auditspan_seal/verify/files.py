@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from auditspan_seal.errors import SourceError
 from auditspan_seal.formats.note import VerifierKey
+from auditspan_seal.verify import cycles
 from auditspan_seal.verify.core import Trust, Verifier
 from auditspan_seal.verify.facts import SPAN, Fact
 from auditspan_seal.verify.items import CheckpointItem
@@ -152,21 +151,6 @@ def _read(pieces: Sequence[Piece], jobs: int, run: str | None) -> Iterator[tuple
         yield piece, read_piece(piece, run) if result is None else result
 
 
-@contextmanager
-def _cycles_left_alone() -> Iterator[None]:
-    """Read a piece without Python's search for cycles: so many objects are made that it would take a third of the time.
-
-    There are hardly any cycles, and they are sought again between two pieces.
-    """
-    on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if on:
-            gc.enable()
-
-
 def _chunks(piece: Piece, size: int, run: str | None) -> Iterator[Found]:
     """Read a piece in chunks of so many spans."""
     rows: list[Row] = []
@@ -175,7 +159,7 @@ def _chunks(piece: Piece, size: int, run: str | None) -> Iterator[Found]:
     records = 0
     name = piece.path.name
     pick = Journey(run=run).pick() if run is not None else None
-    with opened(piece.path) as file, _cycles_left_alone():
+    with opened(piece.path) as file, cycles.left_alone():
         packed = name.endswith(_UNPACKED)
         if not packed:
             file.seek(piece.begin)

@@ -65,8 +65,13 @@ def states(fields: Mapping[str, Any], item: EntryItem) -> Iterator[tuple[str, St
         return
     if item.openings or dict in map(type, said.values()):
         for name, form in said.items():
-            value = statements.plain(form) if isinstance(form, dict) else None
-            if isinstance(value, statements.Commitment):
+            if not isinstance(form, dict):
+                continue
+            salt, shown = item.openings.get(name, (None, None))
+            stated = form.get("commitment") if len(form) == 1 else None
+            if salt is not None and shown is not None and commitment.opens(stated, name, shown, salt):
+                yield name, State.PRESENT, ""  # nearly all; what opens is spelt as a commitment is
+            elif isinstance(value := statements.plain(form), statements.Commitment):
                 yield name, *_state(name, value, item)
     for name in item.openings:
         if not isinstance(said.get(name), dict):

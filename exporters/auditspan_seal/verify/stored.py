@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 from auditspan_seal import spans
 from auditspan_seal.errors import SourceError
+from auditspan_seal.verify import cycles
 from auditspan_seal.verify.documents import checkpoint_of, entry_of, is_checkpoint
 from auditspan_seal.verify.facts import MAX_INDEX, Fact, examine
 from auditspan_seal.verify.items import CheckpointItem
@@ -62,6 +64,7 @@ class Documents:
         self.pit = pit
         self._only = only
         self._run = run
+        self._ahead: Executor | None = None
 
     def open(self) -> bool:
         """Open the point in time; returns whether there is anything at all.
@@ -85,6 +88,9 @@ class Documents:
 
     def close(self) -> None:
         """Let the point in time go."""
+        if self._ahead is not None:
+            self._ahead.shutdown(cancel_futures=True)
+            self._ahead = None
         if self.pit is not None:
             pit, self.pit = self.pit, None
             answered(lambda: self._client.close_point_in_time(id=pit), None)
@@ -188,8 +194,7 @@ class Documents:
         return checkpoint_of(_source(hits[0]), hits[0]["_id"]) if hits else None
 
     def _entries(self, origin: str, begin: int, end: int) -> Iterator[Fact]:
-        query = every(self._of(origin), _between(_INDEX, begin, end), without=[_CHECKPOINT])
-        return map(_fact, self._hits(query, _BY_INDEX))
+        return map(_fact, self._in_place(origin, begin, end))
 
     def _checkpoints(self, origin: str, begin: int, end: int) -> Iterator[CheckpointItem]:
         query = every(self._of(origin), _CHECKPOINT, _between(_FIRST, begin, end))
@@ -212,15 +217,51 @@ class Documents:
         """Return what a query finds, in any order."""
         return self._hits(query, [])
 
-    def _hits(self, query: Query, order: Sequence[dict[str, str]]) -> Iterator[dict[str, Any]]:
-        after = None
-        while True:
-            page = self._search(query, size=PAGE, sort=[*order, {"_shard_doc": "asc"}], search_after=after)
-            hits = page["hits"]["hits"]
-            yield from hits
-            if len(hits) < PAGE:
-                return
-            after = hits[-1]["sort"]
+    def _hits(self, query: Query, order: Sequence[dict[str, str]], **more: Any) -> Iterator[dict[str, Any]]:
+        """Return what a query finds, page by page, each from where the one before it ended."""
+        return self._pages(
+            lambda after: self._page(query, order, after, **more),
+            lambda hits, _: (hits[-1]["sort"],) if len(hits) == PAGE else None,
+            (None,),
+        )  # fmt: skip
+
+    def _in_place(self, origin: str, begin: int, end: int) -> Iterator[dict[str, Any]]:
+        """Return the documents of entries that claim an index in a range, in order of it.
+
+        For each page Elasticsearch looks at all that a query finds, to sort them: a log of n entries would cost n².
+        Hardly an index is ever missing. So after the first page it is asked for the indexes that come next, and only
+        where few of them are there for what comes at all.
+        """
+
+        def page(low: int, high: int, after: Any) -> list[dict[str, Any]]:
+            query = every(self._of(origin), _between(_INDEX, low, high), without=[_CHECKPOINT])
+            return self._page(query, _BY_INDEX, after)
+
+        def following(hits: list[dict[str, Any]], here: tuple[int, int, Any]) -> tuple[int, int, Any] | None:
+            if len(hits) == PAGE:
+                after = hits[-1]["sort"]
+                return after[0], min(end, after[0] + PAGE + 1), after
+            if here[1] == end:
+                return None
+            return here[1], min(end, here[1] + PAGE) if len(hits) > PAGE // 2 else end, None
+
+        return self._pages(page, following, (begin, end, None))
+
+    def _pages(self, page: Any, following: Any, at: tuple[Any, ...] | None) -> Iterator[dict[str, Any]]:
+        """Return the hits of page after page, and have the next one fetched while one is being looked at."""
+        coming = None
+        ahead = self._ahead = self._ahead or ThreadPoolExecutor(2)  # has no thread until something is submitted
+        with cycles.sought_rarely() as seek:
+            while at is not None:
+                hits = page(*at) if coming is None else coming.result()
+                at = following(hits, at)
+                coming = None if at is None else ahead.submit(page, *at)
+                yield from hits
+                seek()
+
+    def _page(self, query: Query, order: Sequence[dict[str, str]], after: Any, **more: Any) -> list[dict[str, Any]]:
+        found = self._search(query, size=PAGE, sort=[*order, {"_shard_doc": "asc"}], search_after=after, **more)
+        return list(found["hits"]["hits"])
 
     def _search(self, query: Query, **more: Any) -> Any:
         pit = {"id": self.pit, "keep_alive": KEEP}

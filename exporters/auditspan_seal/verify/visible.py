@@ -21,6 +21,7 @@ from typing import Any
 import orjson
 
 from auditspan_seal import spans
+from auditspan_seal.errors import FormatError
 from auditspan_seal.formats import statement as statements
 from auditspan_seal.formats.batch import Batch
 from auditspan_seal.formats.merkle import leaf_hash
@@ -166,7 +167,8 @@ def _agrees(fields: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
         )
         and not fields["links"]
         and not fields["events"]
-        and _equal(signed, attributes, _PLAIN_ADDED)
+        and _equal(signed, attributes, _ADDED if spans.PRIVATE in attributes else _PLAIN_ADDED)
+        and (spans.PRIVATE not in attributes or _salts_as_written(attributes[spans.PRIVATE]))
         and _equal(meant["attributes"], resource.get("attributes"))
         and _equal(said["attributes"], scope.get("attributes") or {})
     )  # fmt: skip
@@ -197,14 +199,26 @@ def same_surroundings(
 
 
 def _equal(expected: Mapping[str, Any], found: Any, added: frozenset[str] = frozenset()) -> bool:
-    """Tell whether attributes are texts and numbers, and the same as others, which have some more."""
+    """Tell whether attributes are texts and numbers, and the same as others, which have some more.
+
+    Personal values are held against their commitments elsewhere (verify/personal.py): only that one is there matters.
+    """
     if found.__class__ is not dict or len(found) != len(expected) + len(added):
         return False
     for name, value in expected.items():
         other = found.get(name)
+        if value.__class__ is dict and name in found and _committed(value):
+            continue
         if value != other or value.__class__ is not other.__class__ or value.__class__ not in _SINGLE:
             return False
     return all(map(found.__contains__, added)) and (not added or added.isdisjoint(expected))
+
+
+def _committed(value: Mapping[str, Any]) -> bool:
+    try:
+        return isinstance(statements.plain(value), statements.Commitment)
+    except FormatError:
+        return False
 
 
 def _entry(fields: Mapping[str, Any], document: Mapping[str, Any], attributes: Mapping[str, Any]) -> Iterator[Mismatch]:
