@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from auditspan_seal import ship
 from auditspan_seal.errors import AuditspanError
+from auditspan_seal.log import segment
 from auditspan_seal.log.budget import Keeper
 from auditspan_seal.log.doorbell import Doorbell, answer
 from auditspan_seal.log.sequencer import Sequencer
@@ -80,6 +81,7 @@ class Driver:
                 self._next = time.monotonic() + self._interval
                 self._sequencer.promise(int(self._interval))
             self._report("signing", None)
+            self._report("reading", _said(self._sequencer))
         except AuditspanError as error:
             self._report("signing", f"records are kept but not signed: {error}")
             return None
@@ -254,6 +256,17 @@ class _Places(_Worker):
     def stop(self) -> None:
         with contextlib.suppress(Exception):
             self._publisher.close()
+
+
+def _said(sequencer: Sequencer) -> str | None:
+    for name, why in sequencer.unreadable.items():
+        path = segment.find(sequencer.directory, name)
+        others = f", and of {len(sequencer.unreadable) - 1} others" if len(sequencer.unreadable) > 1 else ""
+        return (
+            f"the records in {path} cannot be read ({why}){others}: they wait there, all else is signed. Check the "
+            "disk, and that its owner is a user whose files this one may read."
+        )
+    return None
 
 
 def _offset() -> float:

@@ -6,7 +6,9 @@ Found by looking at the ends of the files, so that asking costs the same whateve
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import orjson
 
@@ -30,6 +32,7 @@ class Standing:
         reconciled: entries that Elasticsearch was seen to hold, all below this index.
         pending_since: when the oldest entry that is not delivered was made, seconds since the epoch; None: there is
             none.
+        unreadable: segments that cannot be read, and why: whether records wait there is not known.
         disk: bytes that its records take, which is what a disk budget counts.
     """
 
@@ -40,6 +43,7 @@ class Standing:
     reconciled: int = 0
     pending_since: float | None = None
     disk: int = 0
+    unreadable: Mapping[Path, str] = field(default_factory=dict)
 
     @property
     def pending(self) -> int:
@@ -60,23 +64,31 @@ def look(directory: Directory) -> Standing:
     delivery = Delivery.load(directory.delivery).without(0, reconciled)
     found = reader.newest(directory.log)
     size, positions = (found[0].size, found[0].segments) if found is not None else (0, {})
-    waiting, waiting_since = _waiting(directory, positions)
+    waiting, waiting_since, unreadable = _waiting(directory, positions)
     pending_since = _time_at(directory, delivery.cursor) if delivery.size < size else None
-    return Standing(size, waiting, waiting_since, delivery, reconciled, pending_since, used(directory))
+    return Standing(size, waiting, waiting_since, delivery, reconciled, pending_since, used(directory), unreadable)
 
 
-def _waiting(directory: Directory, positions: dict[str, Position]) -> tuple[int, float | None]:
-    count, since = 0, None
+def _waiting(
+    directory: Directory, positions: Mapping[str, Position]
+) -> tuple[int, float | None, Mapping[Path, str]]:  # fmt: skip
+    count, since, unreadable = 0, None, {}
     for name, path in segment.all_of(directory):
         at = positions.get(name)
         offset = at.offset if at else 0
-        more = segment.waiting(path, offset)
+        try:
+            more = segment.waiting(path, offset)
+            lines = segment.read_lines(path, offset, 1)[0] if more else []
+        except FileNotFoundError:
+            continue  # it is in the log to its end
+        except OSError as error:
+            unreadable[path] = error.strerror or str(error)
+            continue
+        count += more
         if more:
-            count += more
-            lines, _ = segment.read_lines(path, offset, 1)
             moment = _time_of(lines[0]) if lines else None
             since = moment if since is None else min(since, moment or since)
-    return count, since
+    return count, since, unreadable
 
 
 def _time_at(directory: Directory, cursor: reader.Cursor) -> float | None:

@@ -137,14 +137,18 @@ def test_a_stranger_cannot_even_record(agent: tuple[Path, subprocess.Popen[str]]
     assert "cannot be used: Permission denied" in said
 
 
-def test_while_the_agent_is_away_records_wait_and_are_signed_by_the_next(place: Path) -> None:
-    directory = place / "log"
+def begin_and_kill(directory: Path) -> None:
     process = start(AGENT, "agent", directory, "--group", str(GROUP))
     deadline = time.monotonic() + 30
     while not (directory / "checkpoint").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.kill()
     process.communicate(timeout=30)
+
+
+def test_while_the_agent_is_away_records_wait_and_are_signed_by_the_next(place: Path) -> None:
+    directory = place / "log"
+    begin_and_kill(directory)
     code, said = run(APPLICATION, "record", directory, "3")
     assert (code, said) == (0, "recorded 3, lost 0, problems {}\n")
     assert types(directory) == ["genesis"]
@@ -155,6 +159,30 @@ def test_while_the_agent_is_away_records_wait_and_are_signed_by_the_next(place: 
     assert types(directory) == ["genesis", "span", "span", "span"]
     assert list((directory / "segments").iterdir()) == []
     shutil.rmtree(directory)
+
+
+def test_a_segment_that_cannot_be_read_keeps_no_other_from_being_signed(place: Path) -> None:
+    directory = place / "log"
+    begin_and_kill(directory)
+    run(APPLICATION, "record", directory, "2")
+    (segment,) = (path for path in (directory / "segments").iterdir() if path.is_file())
+    mode = segment.stat().st_mode
+    segment.chmod(0)  # what a hostile process can do to its own; a bad block of the disk comes to the same
+    run(APPLICATION, "record", directory, "3")
+    code, said = run(AGENT, "agent", directory, "--once")
+    assert types(directory) == ["genesis", "span", "span", "span"]
+    assert code == 3, said
+    assert f"the records in {segment} cannot be read (Permission denied): they wait there, all else is signed" in said
+    for code, verb, *more in ((3, "status"), (3, "verify"), (2, "erase", "--value", "x", "--reason", "y")):
+        found, said = run(AGENT, str(verb), directory, *map(str, more))
+        assert found == code, said
+        assert f"{segment} cannot be read (Permission denied)" in " ".join(said.split())
+        assert "Traceback" not in said
+    segment.chmod(mode)
+    code, said = run(AGENT, "agent", directory, "--once")
+    assert (code, types(directory)) == (0, ["genesis", *["span"] * 5]), said
+    assert verify_directory(open_directory(directory)).findings == []
+    assert list((directory / "segments").iterdir()) == []
 
 
 def test_a_value_in_the_segment_of_a_living_process_of_another_user_is_told(
@@ -169,7 +197,7 @@ def test_a_value_in_the_segment_of_a_living_process_of_another_user_is_told(
     erase = ("erase", directory, "--value", "203.0.113.77", "--reason", "request 4711")
     try:
         code, said = run(AGENT, *erase)  # type: ignore[arg-type]
-        assert code == 3
+        assert code == 3, said
         assert "still hold a value" in said
         assert b"203.0.113.77" not in (directory / "log" / f"{0:020d}.log").read_bytes()
     finally:

@@ -163,7 +163,8 @@ def sequenced(directory: Directory, progress: Callable[[str], None]) -> Iterator
         a function that does it once more.
 
     Raises:
-        DirectoryError: another process holds the directory's lock but puts nothing into the log.
+        DirectoryError: another process holds the directory's lock but puts nothing into the log; or some of what is
+            recorded cannot be read.
     """
     sequencer = Sequencer.acquire(directory)
 
@@ -171,6 +172,8 @@ def sequenced(directory: Directory, progress: Callable[[str], None]) -> Iterator
         if sequencer is not None:
             while sequencer.integrate():
                 pass
+            for name, why in sequencer.unreadable.items():
+                raise _unreadable(segment.find(directory, name), why)
             return
         progress("another process signs this log; waiting for it")
         deadline = time.monotonic() + WAIT
@@ -193,6 +196,13 @@ def sequenced(directory: Directory, progress: Callable[[str], None]) -> Iterator
             sequencer.close()
 
 
+def _unreadable(path: Path, why: str) -> DirectoryError:
+    return DirectoryError(
+        f"The segment {path} cannot be read ({why}): values that are wanted may stand in it.",
+        "Run the command as a user who may read it, or check the disk.",
+    )
+
+
 class _Followed:
     """How far the log has come in each segment, as another process writes it."""
 
@@ -206,8 +216,12 @@ class _Followed:
         """Return where the complete lines of each segment end now, in bytes."""
         found = {}
         for name, path in segment.all_of(self._directory):
-            with contextlib.suppress(FileNotFoundError):  # it was in the log to its end, and has been removed
+            try:
                 found[name] = segment.read_lines(path, self._positions.get(name, 0), 1_000_000)[1]
+            except FileNotFoundError:
+                continue  # it was in the log to its end, and has been removed
+            except OSError as error:
+                raise _unreadable(path, error.strerror or str(error)) from None
         return found
 
     def has(self, ends: Mapping[str, int]) -> bool:

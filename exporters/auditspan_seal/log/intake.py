@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -34,6 +35,9 @@ class Intake:
     Args:
         directory: the directory.
         origins: origins that a statement may name: that of the log, and of those that it replaces.
+
+    Attributes:
+        unreadable: segments that could not be read the last time, and why. What is in them waits; the others do not.
     """
 
     def __init__(self, directory: Directory, origins: Collection[str]) -> None:
@@ -41,6 +45,7 @@ class Intake:
         self._origins = origins
         self._runs = interrupted.OpenRuns()
         self._told = False
+        self.unreadable: dict[str, str] = {}
         self._alive: set[str] = set()  # segments that were seen to have a writer since the last round began
 
     def collect(self, positions: Mapping[str, Position], limit: int) -> tuple[list[bytes], dict[str, Position]]:
@@ -54,28 +59,36 @@ class Intake:
             the lines, and how far each segment is with them in the log.
         """
         self._alive.clear()
+        self.unreadable.clear()
         entries: list[bytes] = []
         after = dict(positions)
         for name, path in segment.all_of(self._directory):
             if len(entries) >= limit:
                 break
-            at = after.get(name, Position(0, 0))
-            with contextlib.suppress(FileNotFoundError):
-                room = limit - len(entries)
-                lines, offset = segment.read_lines(path, at.offset, room)
-                if lines or path.stat().st_size <= offset:
-                    pass
-                elif segment.has_writer(path):
-                    self._alive.add(name)
-                else:
-                    lines, offset = segment.read_lines(path, at.offset, room, ended=True)
-                    if not lines and (torn := segment.rest(path, offset, statements.MAX_SIZE)):
-                        entries.append(self._gap(name, 0, torn, "The process died while it wrote this record."))
-                        after[name] = Position(offset + len(torn), at.number)
-                if lines:
-                    entries += self._all_checked(name, at.number, lines)
-                    after[name] = Position(offset, at.number + len(lines))
+            try:
+                found, at = self._read(name, path, after.get(name, Position(0, 0)), limit - len(entries))
+            except FileNotFoundError:
+                continue
+            except OSError as error:  # one process, or one bad block, must not keep all others from being signed
+                self.unreadable[name] = error.strerror or str(error)
+                continue
+            if found:
+                entries += found
+                after[name] = at
         return entries, after
+
+    def _read(self, name: str, path: Path, at: Position, room: int) -> tuple[list[bytes], Position]:
+        """Read one segment: the entries that become of it, and how far it is in the log with them."""
+        lines, offset = segment.read_lines(path, at.offset, room)
+        if not lines and path.stat().st_size > offset:
+            if segment.has_writer(path):
+                self._alive.add(name)
+                return [], at
+            lines, offset = segment.read_lines(path, at.offset, room, ended=True)
+            if not lines and (torn := segment.rest(path, offset, statements.MAX_SIZE)):
+                gap = self._gap(name, 0, torn, "The process died while it wrote this record.")
+                return [gap], Position(offset + len(torn), at.number)
+        return self._all_checked(name, at.number, lines), Position(offset, at.number + len(lines))
 
     def finished(self, positions: Mapping[str, Position]) -> tuple[list[str], bool]:
         """Remove the segments that are in the log to their end and will not grow: their writer is gone.
@@ -99,13 +112,15 @@ class Intake:
                 gone.append(name)
             except FileNotFoundError:
                 gone.append(name)
+            except OSError as error:
+                self.unreadable[name] = error.strerror or str(error)
         return gone, self._told
 
     def recall(self, positions: Mapping[str, Position]) -> None:
         """Find out what has begun and not ended in the segments that another process has sequenced up to here."""
         for name, at in positions.items():
             if not name.startswith(segment.CONTROL):
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(OSError):  # who cannot be read is told of with the next round
                     self._runs.see_again(name, segment.find(self._directory, name), at.offset)
 
     def _is_needed(self, name: str, positions: Mapping[str, Position]) -> bool:

@@ -315,7 +315,7 @@ def remove_empty(folder: Path, known: Collection[str]) -> None:
     for name in names(folder):
         if name not in known:
             path = path_of(folder, name)
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # gone; or it cannot be read, which is told where that is tried
                 # The order matters: first the writer is seen to be gone, then that it left nothing.
                 if not has_writer(path) and not rest(path, 0, LARGEST_WINDOW):
                     path.unlink()

@@ -91,6 +91,11 @@ class Sequencer:
         """How far each segment is in the log: signed, and synced to disk."""
         return self._positions
 
+    @property
+    def unreadable(self) -> Mapping[str, str]:
+        """Segments that could not be read the last time, and why; what is in them waits there."""
+        return self._intake.unreadable
+
     def has(self, name: str, number: int) -> bool:
         """Tell whether a record is in the log, signed and synced, with all that its process recorded before.
 

@@ -276,9 +276,18 @@ def _check_segments(directory: Directory, positions: dict[str, int], findings: l
                     )
                 )
                 continue
+            waiting += segment.waiting(path, offset)
         except FileNotFoundError:
             continue
-        waiting += segment.waiting(path, offset)
+        except OSError as error:
+            findings.append(
+                Finding(
+                    Code.RECORDED_NOT_SEQUENCED,
+                    f"The segment {path} cannot be read ({error.strerror}): whether records wait there is not known. "
+                    "Verify as a user who may read it, or check the disk.",
+                    directory.origin,
+                )
+            )
     if waiting:
         findings.append(
             Finding(

@@ -64,3 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output is gone (`| head`); the interpreter must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"auditspan: {where}{error.strerror or error}", file=sys.stderr)
+        return USAGE_ERROR

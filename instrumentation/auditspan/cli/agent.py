@@ -22,7 +22,7 @@ from auditspan_seal.log.sequencer import Sequencer
 if TYPE_CHECKING:
     from auditspan_seal.reconcile.periodic import Periodic
 
-_UNDELIVERED = 3
+_UNDONE = 3
 _POLL = 0.2  # seconds
 
 
@@ -34,7 +34,7 @@ def register(verbs: common.Verbs) -> None:
         run,
         "Sign and deliver what audited processes left in a directory, until stopped or, with --once, until it is done.",
         "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 auditspan agent --once",
-        "0 done, 2 wrong usage, directory in use or unreadable, 3 with --once: not all could be delivered",
+        "0 done, 2 wrong usage, directory in use or unreadable, 3 with --once: not all could be read or delivered",
     )
     parser.add_argument(
         "directory", nargs="?", type=Path, help="log directory (default: AUDITSPAN_DIR, else the state directory)"
@@ -88,14 +88,14 @@ def run(options: argparse.Namespace) -> int:
         if reconciling is not None:
             reconciling.close()
         driver.close(max(0.0, deadline - time.monotonic()) if options.once else None)
-    delivered = driver.delivered
+    done = driver.delivered and not sequencer.unreadable
     state = status.gather(directory)
     if options.json:
         common.print_json(state)
     else:
         sent = f"{state['delivered']} delivered" if ship.endpoint() else "nothing sent (no OTEL_EXPORTER_OTLP_ENDPOINT)"
         common.console().print(f"{state['sequenced']} entries signed, {sent}")
-    return 0 if delivered or not options.once else _UNDELIVERED
+    return 0 if done or not options.once else _UNDONE
 
 
 def _reconciling(options: argparse.Namespace) -> Periodic | None:

@@ -88,6 +88,7 @@ def gather(directory: Directory) -> dict[str, Any]:
         "sequenced": standing.size,
         "waiting_to_be_signed": standing.waiting,
         "waiting_since": standing.waiting_since,
+        "unreadable": {str(path): why for path, why in standing.unreadable.items()},
         "delivered": delivery.size,
         "pending": standing.pending,
         "pending_since": standing.pending_since,
@@ -115,6 +116,11 @@ def _behind(directory: Directory, standing: Standing, alive: bool) -> list[str]:
             else f"no audited process runs; sign them now with `auditspan agent --once {directory.path}`"
         )
         found.append(f"{standing.waiting} records wait to be signed, the oldest is from {_ago(since)}: {doing}")
+    found += [
+        f"{path} cannot be read ({why}): records may wait there; all else is signed. Check the disk, and run this as a "
+        "user who may read the file"
+        for path, why in standing.unreadable.items()
+    ]
     delivery = standing.delivery
     if delivery.error and delivery.since:
         found.append(
