@@ -28,6 +28,7 @@ _SIZE = f"attributes.{spans.SIZE}"
 _KIND = f"attributes.{spans.DOCUMENT}"
 _CHECKPOINT: dict[str, Any] = {"term": {_KIND: "checkpoint"}}
 _CHUNK = 500  # indexes to a query
+_WIDER = 16  # times as wide a window follows one that is half empty
 
 Query = dict[str, Any]
 
@@ -228,24 +229,33 @@ class Documents:
     def _in_place(self, origin: str, begin: int, end: int) -> Iterator[dict[str, Any]]:
         """Return the documents of entries that claim an index in a range, in order of it.
 
-        For each page Elasticsearch looks at all that a query finds, to sort them: a log of n entries would cost n².
-        Hardly an index is ever missing. So after the first page it is asked for the indexes that come next, and only
-        where few of them are there for what comes at all.
+        For each page Elasticsearch looks at all that a query finds, to sort them: a log of n entries would cost n². So
+        it is asked for one window of indexes after the other, each read to its end, and as wide as a page, since hardly
+        an index is ever missing; where few are there, wider. Beyond what a checkpoint claims all is one window.
+
+        A document that claims several indexes is no honest one, and may come more than once; never not at all.
         """
+        last = min(end, max(begin, self.size(origin))) if end - begin >= PAGE else begin
+        if last - begin <= PAGE // 2:
+            last = begin
 
         def page(low: int, high: int, after: Any) -> list[dict[str, Any]]:
             query = every(self._of(origin), _between(_INDEX, low, high), without=[_CHECKPOINT])
             return self._page(query, _BY_INDEX, after)
 
-        def following(hits: list[dict[str, Any]], here: tuple[int, int, Any]) -> tuple[int, int, Any] | None:
-            if len(hits) == PAGE:
-                after = hits[-1]["sort"]
-                return after[0], min(end, after[0] + PAGE + 1), after
-            if here[1] == end:
-                return None
-            return here[1], min(end, here[1] + PAGE) if len(hits) > PAGE // 2 else end, None
+        def window(low: int, width: int) -> tuple[int, int, Any]:
+            return (low, min(last, low + width), None) if low < last else (low, end, None)
 
-        return self._pages(page, following, (begin, end, None))
+        def following(hits: list[dict[str, Any]], here: tuple[int, int, Any]) -> tuple[int, int, Any] | None:
+            low, high, after = here
+            if len(hits) == PAGE:
+                return low, high, hits[-1]["sort"]
+            if high == end:
+                return None
+            sparse = after is None and len(hits) < PAGE // 2
+            return window(high, (high - low) * _WIDER if sparse else PAGE - 1)
+
+        return self._pages(page, following, window(begin, PAGE - 1))
 
     def _pages(self, page: Any, following: Any, at: tuple[Any, ...] | None) -> Iterator[dict[str, Any]]:
         """Return the hits of page after page, and have the next one fetched while one is being looked at."""
