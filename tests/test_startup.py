@@ -49,6 +49,13 @@ def test_the_first_record_imports_what_it_needs(tmp_path: Path) -> None:
     assert {"cryptography", "auditspan_seal.log.sequencer", "auditspan.capture.secret_detection"} <= set(found)
 
 
+@pytest.mark.slow
+def test_what_every_child_needs_is_loaded_before_the_first_fork(tmp_path: Path) -> None:
+    # A worker for each task would import it, and compile its patterns, for each task.
+    asked = ASKED.replace("print", "import os\nif os.fork() == 0: print") + "\nelse: os.wait()"
+    assert loaded(tmp_path, asked) == ["auditspan.capture.secret_detection"]
+
+
 FORKING = """
 import importlib.abc, os, sys, threading, time
 import auditspan

@@ -27,7 +27,8 @@ from auditspan.schema import rules
 def scrub_mapping(attributes: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
     """Take the secrets out of attributes; see :mod:`auditspan.capture.secret_detection`.
 
-    That is imported with the first record: its patterns take time to compile, and many processes record nothing.
+    That is imported with the first record, or fork: its patterns take time to compile, and many processes record
+    nothing.
     """
     _load()
     return scrub_mapping(attributes)
@@ -49,22 +50,23 @@ def _load() -> None:
     _known = (*known, secret_labels.digits_do_not_matter)
 
 
-def _finish() -> None:
-    """Before a fork, finish what another thread is importing: the child could never import it."""
-    if _begun:
+def _before_fork() -> None:
+    """Load it for all children at once: a worker may be made for each task, and each would take 30 ms for it.
+
+    What another thread is importing is finished by that, too: the child could never import it.
+    """
+    if _begun or _key_file is not None:
         _load()
 
 
 _begun = False
 _Known = tuple[set[str], set[tuple[str, ...]], Callable[[str], str], Callable[[str], bool]]
 _known: _Known | None = None
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_finish)
-
-
 PSEUDONYM = "hmac-sha256:"
 _key_file: Path | None = None
 _key: bytes | None = None
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork)
 
 
 def use_key(path: Path) -> None:
