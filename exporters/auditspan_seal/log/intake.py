@@ -170,10 +170,10 @@ class Intake:
 
     def _usual(self, name: str, number: int, lines: list[bytes]) -> int:
         """Count the lines from the first on that may be entries as they stand, if that can be told at once."""
-        if NATIVE is None or len(self._origins) != 1 or name.startswith(segment.CONTROL):
+        if NATIVE is None or name.startswith(segment.CONTROL):
             return 0
-        (origin,) = self._origins
-        count, spans = NATIVE.usual(lines, orjson.dumps(name), number, orjson.dumps(origin), interrupted.MARKS)
+        origin = orjson.dumps(self._directory.origin)  # what names one that this log has replaced is not usual
+        count, spans = NATIVE.usual(lines, orjson.dumps(name), number, origin, interrupted.MARKS)
         if count:
             self._runs.see_ends(spans)
         return count
