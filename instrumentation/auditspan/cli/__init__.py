@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from auditspan import __version__
-from auditspan_seal.errors import AuditspanError
+from auditspan_seal.errors import AuditspanError, SourceError
 
 USAGE_ERROR = 2
 VERBS = {
@@ -65,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"auditspan: {where}{error.strerror or error}", file=sys.stderr)
+        said = SourceError(
+            f"{error.filename or 'A file or a connection'} cannot be used: {error.strerror or error}.",
+            "Check that it is what it should be, and that this user may use it.",
+        )
+        print(f"auditspan: {said}", file=sys.stderr)
         return USAGE_ERROR
