@@ -77,7 +77,7 @@ def verify_elasticsearch(
     wait: float = 15.0,
     progress: Callable[[str], None] = lambda text: None,
     trust: Trust | None = None,
-    jobs: int = 1,
+    jobs: int | None = 1,
     journey: Journey | None = None,
 ) -> Report:
     """Verify what is in Elasticsearch.
@@ -89,7 +89,7 @@ def verify_elasticsearch(
         wait: seconds to wait for documents in flight before something counts as missing.
         progress: is told what is going on.
         trust: what else to trust; instead of `keys`.
-        jobs: how many processes to use for each log.
+        jobs: how many processes to use for each log; None: one for each processor if the log is large.
         journey: where to begin, and what to remember; None: everything is looked at.
 
     Raises:
@@ -99,7 +99,7 @@ def verify_elasticsearch(
     trust = journey.trusting(trust or Trust(keys))
     if origin is not None:
         trust = trust.of(origin)
-    going = Going(journey, trust, Progress(progress), jobs)
+    going = Going(journey, trust, Progress(progress), jobs or parallel.default_jobs(parallel.WORTH_IT))
     deadline = time.monotonic() + wait
     with closing(connect(url)) as client:
         while True:

@@ -190,7 +190,7 @@ def _verify(options: argparse.Namespace, trust: Trust) -> Report:
 
         return verify_elasticsearch(
             options.elasticsearch, origin=options.origin, wait=options.wait, progress=common.progress, trust=trust,
-            jobs=options.jobs or 1, journey=journey,
+            jobs=options.jobs, journey=journey,
         )  # fmt: skip
     progress = Progress(common.progress)
     if places and all(path.is_file() for path in places):
