@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The configurations of collector-config as an operator layers them: who is admitted, agents, the archive, the alerts.
 
-Real Collectors with real TLS. The Kafka variant is linted (tests/test_collector_lint.py) and not run: its components
-are not in the distribution.
+Real Collectors with real TLS. The Kafka variant has tests of its own (test_kafka.py).
 """
 
 from __future__ import annotations
@@ -114,7 +113,7 @@ def arrived(directory: Directory, url: str) -> None:
     assert (report.verdict, report.findings, report.records) == (Verdict.PASSED, [], RECORDS)
 
 
-@pytest.mark.parametrize("names", [names for names in SHIPPED if "kafka" not in "".join(names)], ids="+".join)
+@pytest.mark.parametrize("names", SHIPPED, ids="+".join)
 def test_the_collector_itself_finds_it_valid(site: Site, names: tuple[str, ...]) -> None:
     done = subprocess.run(
         [str(collector.binary()), "validate", *arguments(*names)], capture_output=True, text=True, timeout=60,
