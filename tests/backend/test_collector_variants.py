@@ -83,7 +83,9 @@ def doors(site: Site, stack: Stack) -> Iterator[tuple[Running, Running]]:
         yield tokens, certificates
 
 
-def attempt(directory: Directory, monkeypatch: pytest.MonkeyPatch, endpoint: str, **given: str) -> Delivery:
+def attempt(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch, endpoint: str, *, tries: int = 3, **given: str
+) -> Delivery:
     """Try to deliver a log, as any audited process does with these settings."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
     for name in ("protocol", "headers", "certificate", "client_certificate", "client_key"):
@@ -92,7 +94,7 @@ def attempt(directory: Directory, monkeypatch: pytest.MonkeyPatch, endpoint: str
         monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{name.upper()}", text)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "10")
     shipper = ship.Shipper(directory, ship.make_sender())
-    for _ in range(3):
+    for _ in range(tries):
         if shipper.ship():
             break
     shipper.close()
