@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import signal
@@ -53,11 +55,12 @@ _STARTED = "Kafka Server started"
 
 def _libraries() -> Path:
     """Return the folder with the broker and all it needs; fetch them unless the cache has them."""
-    cache = system.cache_folder()
-    folder = cache / f"kafka-{VERSION}"
+    cache = system.cache_folder() / "kafka"
+    cache.mkdir(exist_ok=True)
+    folder = cache / hashlib.sha256(_POM.encode()).hexdigest()[:16]
     with system.exclusively(cache):
         if not folder.exists():
-            unfinished = cache / f"kafka-{VERSION}.unfinished"
+            unfinished = cache / "unfinished"
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir()
             (unfinished / "pom.xml").write_text(_POM)
@@ -67,7 +70,7 @@ def _libraries() -> Path:
                     "mvn", "--batch-mode", "--quiet", "-f", str(unfinished / "pom.xml"),
                     "dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={unfinished}",
                 ],
-                cache / "mvn-kafka.log", cache,
+                cache / "mvn.log", cache,
             )  # fmt: skip
             unfinished.rename(folder)
     return folder
@@ -145,6 +148,13 @@ class Broker:
             "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", "--group", GROUP, "--reset-offsets",
             "--topic", f"{TOPIC}:{partition}", "--to-offset", str(offset + 1), "--execute",
         )  # fmt: skip
+
+    def forget(self) -> None:
+        """Delete all messages, as the retention does it in its time."""
+        everything = {"partitions": [{"topic": TOPIC, "partition": n, "offset": -1} for n in range(PARTITIONS)]}
+        offsets = self.folder / "offsets.json"
+        offsets.write_text(json.dumps({**everything, "version": 1}))
+        self.operate("org.apache.kafka.tools.DeleteRecordsCommand", "--offset-json-file", str(offsets))
 
     def operate(self, tool: str, *arguments: str) -> str:
         """Do something with one of Kafka's own tools (a Java class), as the operator."""
