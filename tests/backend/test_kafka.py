@@ -87,6 +87,11 @@ def api(stack: Stack) -> Iterator[honest.Api]:
 def test_nothing_is_missing_and_nothing_twice_while_broker_gateway_and_agent_are_killed(
     site: Site, api: honest.Api, tmp_path: Path
 ) -> None:
+    with running(second := site.collector("second gateway", "collector", "kafka-gateway")):
+        _kill_and_look(site, second, api, tmp_path)
+
+
+def _kill_and_look(site: Site, second: Running, api: honest.Api, tmp_path: Path) -> None:
     path, ledger = tmp_path / "log", tmp_path / "ledger"
     env = honest.environment(f"http://{site.agent.http}", AUDITSPAN_DIR=str(path))
     writer = subprocess.Popen(
@@ -96,18 +101,20 @@ def test_nothing_is_missing_and_nothing_twice_while_broker_gateway_and_agent_are
     try:
         honest.eventually(lambda: (path / "checkpoint").exists(), "the log has begun")
         directory = open_directory(path)
-        honest.eventually(lambda: len(there(api, directory)) > RATE, "records arrive")
+        for gateway in (site.gateway, second):
+            honest.eventually(lambda gateway=gateway: _read(gateway) > RATE, "each gateway reads its partition")  # type: ignore[misc]
         site.broker.kill()
         honest.eventually(lambda: status(directory)[1]["pending"] > RATE, "records wait at their sender")
         site.broker.start()
         honest.eventually(lambda: status(directory)[1]["pending"] < RATE, "they are taken again")
         site.gateway.kill()
-        time.sleep(1)  # what comes meanwhile is in Kafka
+        before = _read(second)
+        honest.eventually(lambda: _read(second) > before + RATE, "the other gateway goes on")
         site.agent.kill()
         site.agent.start()
         site.gateway.start()
         before = len(there(api, directory))
-        honest.eventually(lambda: len(there(api, directory)) > before, "records arrive again")
+        honest.eventually(lambda: len(there(api, directory)) > before + RATE, "records arrive again")
         output, errors = writer.communicate("", timeout=60)
     finally:
         writer.kill()
@@ -127,6 +134,11 @@ def test_nothing_is_missing_and_nothing_twice_while_broker_gateway_and_agent_are
     assert Counter(item[schema.RECORD_ID] for item in said if schema.RECORD_ID in item) == Counter(recorded)
     assert len(recorded) == json.loads(output)["ended"] > 5 * RATE
     _verify(site, directory, len(recorded))
+
+
+def _read(gateway: Running) -> float:
+    """How many spans a gateway has from Kafka."""
+    return gateway.count("otelcol_receiver_accepted_spans", receiver="kafka")
 
 
 def _reconcile(site: Site, directory: Directory, env: dict[str, str], *more: str, code: int = 0) -> dict[str, Any]:
@@ -171,13 +183,11 @@ def test_messages_of_many_megabytes_pass(
     assert max(map(len, held_statements(api, directory))) > 100_000
     _verify(site, directory, 40)
     # The largest request that the agent takes is one message.
-    before = site.gateway.count("otelcol_receiver_accepted_spans", receiver="kafka")
+    before = _read(site.gateway)
     body = _largest()
     answer = httpx.post(f"http://{site.agent.http}/v1/traces", content=body, headers=PROTOBUF, timeout=60)
     assert answer.status_code == 200, answer.text
-    honest.eventually(
-        lambda: site.gateway.count("otelcol_receiver_accepted_spans", receiver="kafka") >= before + LARGE, "it is read"
-    )
+    honest.eventually(lambda: _read(site.gateway) >= before + LARGE, "it is read")
 
 
 LARGE = 32
@@ -253,7 +263,7 @@ def test_without_the_right_to_read_nothing_is_read(site: Site) -> None:
     gateway = site.collector("gateway that may write", "collector", "kafka-gateway", who=AGENT)
     with running(gateway):
         honest.eventually(lambda: "GROUP_AUTHORIZATION_FAILED" in gateway.log.read_text(), "it is said", 20)
-        assert gateway.count("otelcol_receiver_accepted_spans", receiver="kafka") == 0
+        assert _read(gateway) == 0
 
 
 def test_a_header_of_a_message_costs_its_own_records_alone_and_they_come_back(
