@@ -53,7 +53,7 @@ logger.denied.level=INFO
 _STARTED = "Kafka Server started"
 
 
-def _libraries() -> Path:
+def libraries() -> Path:
     """Return the folder with the broker and all it needs; fetch them unless the cache has them."""
     cache = system.cache_folder() / "kafka"
     cache.mkdir(exist_ok=True)
@@ -92,7 +92,7 @@ class Broker:
         self.port, self._controller = system.free_ports(2)
         self.certificates: Certificates = make_certificates(folder / "certificates", OPERATOR, BROKER, AGENT, GATEWAY)
         self.log = folder / "broker.log"
-        self._libraries = _libraries()
+        self._libraries = libraries()
         self._process: subprocess.Popen[bytes] | None = None
         (folder / "log4j2.properties").write_text(_LOGGING)
         self._settings = folder / "server.properties"
