@@ -130,6 +130,10 @@ EDITS: list[tuple[str, tuple[str, ...], str | Edit]] = [
     ("timeout-bounds-retries", BASE, ("    timeout: 0\n", "")),
     ("refusal-drops", AGENT, exporter("{auth: {authenticator: bearertokenauth}}", "otlp_grpc/gateway")),
     ("refusal-drops", AGENT, exporter("{headers: {Authorization: Bearer x}}", "otlp_grpc/gateway")),
+    ("refusal-drops", KAFKA_AGENT, exporter(
+        "{sending_queue: {enabled: true, storage: file_storage, queue_size: 9, block_on_overflow: true},"
+        " retry_on_failure: {enabled: true, max_elapsed_time: 0}}", "kafka/records",
+    )),
     ("kafka-acks", KAFKA_AGENT, exporter("{producer: {required_acks: 1}}", "kafka/records")),
     ("kafka-marks-early", KAFKA_GATEWAY, "receivers: {kafka: {message_marking: {on_error: true}}}"),
     ("kafka-marks-early", KAFKA_GATEWAY, "receivers: {kafka: {error_backoff: {enabled: false}}}"),

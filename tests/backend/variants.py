@@ -54,6 +54,13 @@ class Running:
         if process is not None:
             system.end(process, seconds)
 
+    def kill(self) -> None:
+        """SIGKILL; its queue stays."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+
     def metrics(self) -> str:
         return httpx.get(f"http://127.0.0.1:{self.ports.metrics}/metrics").text
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
@@ -24,6 +24,8 @@ class Certificates:
     server_key: Path
     client: Path
     client_key: Path
+    peers: dict[str, tuple[Path, Path]] = field(default_factory=dict)
+    """Name → certificate and key of those who are both."""
 
     def context(self, *, client_required: bool = True) -> ssl.SSLContext:
         """Return what a receiver needs."""
@@ -35,8 +37,8 @@ class Certificates:
         return made
 
 
-def make_certificates(folder: Path) -> Certificates:
-    """Make them."""
+def make_certificates(folder: Path, *peers: str) -> Certificates:
+    """Make them, and one more for each of `peers`, which may call and be called."""
     folder.mkdir(parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
@@ -46,14 +48,19 @@ def make_certificates(folder: Path) -> Certificates:
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     signed = authority.add_extension(identifier, False).sign(key, hashes.SHA256())
     (folder / "authority.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    for who, purpose in (("server", ExtendedKeyUsageOID.SERVER_AUTH), ("client", ExtendedKeyUsageOID.CLIENT_AUTH)):
+    serving, calling = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
+    for who, purposes in (
+        ("server", [serving]),
+        ("client", [calling]),
+        *((peer, [serving, calling]) for peer in peers),
+    ):
         own = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, who)])
         places = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         made = (
             _builder(subject, name, own.public_key())
             .add_extension(x509.SubjectAlternativeName(places), False)
-            .add_extension(x509.ExtendedKeyUsage([purpose]), False)
+            .add_extension(x509.ExtendedKeyUsage(purposes), False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), False)
             .sign(key, hashes.SHA256())
         )
@@ -64,7 +71,8 @@ def make_certificates(folder: Path) -> Certificates:
             )
         )
     names = ("authority.pem", "server.pem", "server.key", "client.pem", "client.key")
-    return Certificates(*(folder / file for file in names))
+    more = {peer: (folder / f"{peer}.pem", folder / f"{peer}.key") for peer in peers}
+    return Certificates(*(folder / file for file in names), more)
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:

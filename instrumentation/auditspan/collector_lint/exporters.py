@@ -58,6 +58,8 @@ def _queue(trail: Trail, name: str, kind: str, settings: dict[str, Any]) -> bool
         trail.find("queue-size", f"{name} says no queue_size", *path)
     if kind in HANDING_ON[:4] and (settings.get("auth") or _authorised_by_header(settings)):
         trail.find("refusal-drops", f"{name} authenticates with a token", "exporters", name, "auth")
+    if kind == "kafka":
+        trail.find("refusal-drops", f"{name} drops from its queue what it has no right to write", *path)
     return True
 
 

@@ -129,10 +129,10 @@ RULES: dict[str, Rule] = {
         "timeout: 0.",
     ),
     "refusal-drops": Rule(
-        _W, "A next hop that refuses the credentials (401, 403) is a permanent error: this exporter drops the batch "
-        "from its queue.",
-        "Authenticate with a client certificate (a failed handshake is retried), or sending_queue.enabled: false, so "
-        "that the refusal goes back to the sender, which keeps its records.",
+        _W, "A next hop that refuses the credentials (401, 403; of Kafka: the right to write) is a permanent error: "
+        "this exporter drops the batch from its queue.",
+        "Authenticate with a client certificate (a failed handshake is retried), or, and for Kafka always, "
+        "sending_queue.enabled: false, so that the refusal goes back to the sender, which keeps its records.",
     ),
     "kafka-acks": Rule(
         _E, "Kafka answers before its replicas have the record: the death of one broker loses it.",
