@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests.benchmarks import backlog, queries, record, recording, shipping, verify
+from tests.benchmarks import backlog, queries, record, recording, shipping, soak, verify
 from tests.benchmarks.harness import machine, table
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
@@ -28,6 +28,8 @@ def main() -> None:
     parts += shipping.page()
     print(f"{backlog.TITLE} …", file=sys.stderr, flush=True)
     parts += backlog.page()
+    print(f"{soak.TITLE} …", file=sys.stderr, flush=True)
+    parts += soak.page()
     print(f"{verify.TITLE} …", file=sys.stderr, flush=True)
     parts += verify.page()
     print(f"{queries.TITLE} …", file=sys.stderr, flush=True)

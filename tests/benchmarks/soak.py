@@ -4,9 +4,9 @@ verified from Elasticsearch's documents alone.
 
     python -m tests.benchmarks.soak --records 10000000 --minutes 40
 
-stops recording at whichever comes first, and prints the memory of each process over time. Fails if anything is lost,
-doubled or does not verify. Give AUDITSPAN_DIR an empty folder on a large disk: about 2.5 kB are needed for a record in
-it, and as much in Elasticsearch.
+stops recording at whichever comes first, and prints the memory of each process over time, and then its part of the
+page. Fails if anything is lost, doubled or does not verify. Give AUDITSPAN_DIR an empty folder on a large disk: about
+1.6 kB are needed for a record in it, and as much in Elasticsearch.
 """
 
 from __future__ import annotations
@@ -25,8 +25,12 @@ from auditspan.devstack.stack import Stack
 from auditspan_seal.log.directory import Directory, open_directory
 from auditspan_seal.standing import look
 from tests.benchmarks.harness import memory
+from tests.benchmarks.recording import SHORT
 from tests.seal.go import ROOT
 
+TITLE = "A long run"
+RECORDS = 20_000 if SHORT else 300_000
+MINUTES = 40.0
 WRITERS = 2
 AHEAD = 200_000  # entries that are not delivered, at which writers pause: it is the pipeline that is looked at
 _EVERY = 15.0  # seconds between lines of what is printed
@@ -35,12 +39,46 @@ _EVERY = 15.0  # seconds between lines of what is printed
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=10_000_000)
-    parser.add_argument("--minutes", type=float, default=40.0)
+    parser.add_argument("--minutes", type=float, default=MINUTES)
     options = parser.parse_args()
+    found = _in_a_stack(options.records, options.minutes)
+    print(json.dumps(found, indent=2))
+    print("\n\n".join(_said(found)))
+
+
+def page() -> list[str]:
+    """Measure a run that is not long, and return the paragraphs of the page."""
+    return _said(_in_a_stack(RECORDS, MINUTES))
+
+
+def _in_a_stack(records: int, minutes: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(os.environ.get("AUDITSPAN_DIR") or folder) / "log"
         with Stack.start(Path(folder) / "stack") as stack:
-            print(json.dumps(run(stack, path, options.records, options.minutes * 60), indent=2))
+            return run(stack, path, records, minutes * 60)
+
+
+def _said(found: dict[str, Any]) -> list[str]:
+    """Write what :func:`run` has found as paragraphs of the page."""
+    records, seconds, taken = found["records"], found["seconds"], found["memory"]
+    agent = [sizes[0] for _, *sizes in taken]
+    writers = [size for _, *sizes in taken for size in sizes[1:] if size]
+    rows = {
+        "records; lost; verdict": f"{records:,}; {found['lost']}; {found['verdict']}",
+        "recorded; the last one delivered": f"after {seconds['recording']:,} s; after {seconds['until delivered']:,} s "
+        f"({found['delivered per second']:,}/s)",
+        "reconciled: every document read back and hashed": f"{seconds['reconciling']:,} s",
+        "verified from Elasticsearch": f"{seconds['verifying']:,} s ({records / max(1, seconds['verifying']):,.0f}/s)",
+        "memory of the agent at the beginning, at most, at the end": f"{agent[0]}, {max(agent)}, {agent[-1]} MB",
+        "memory of a recording process, least and most": f"{min(writers)}, {max(writers)} MB",
+    }
+    return [
+        f"## {TITLE}",
+        f"`python -m tests.benchmarks.soak --records {records}`: two processes record, `auditspan agent` signs and\n"
+        "delivers to a real Collector and Elasticsearch (one shard, heap 1 GB), all on one machine. Then all of it is\n"
+        "read back and hashed, and verified from Elasticsearch's documents alone.",
+        "| what | measured |\n|---|---|\n" + "\n".join(f"| {what} | {how} |" for what, how in rows.items()),
+    ]
 
 
 def run(stack: Stack, path: Path, records: int, seconds: float) -> dict[str, Any]:
@@ -92,9 +130,7 @@ def run(stack: Stack, path: Path, records: int, seconds: float) -> dict[str, Any
             "verifying": round(time.monotonic() - begin - reconciled),
         },
         "delivered per second": round(ended / delivered),
-        "memory in MB, agent and writers, by seconds": "; ".join(
-            f"{at:.0f}: {', '.join(map(str, sizes))}" for at, *sizes in taken[:: max(1, len(taken) // 40)]
-        ),
+        "memory": taken[:: max(1, len(taken) // 40)],  # seconds since the beginning; MB of the agent, of each writer
     }
 
 
