@@ -67,8 +67,8 @@ class Settings:
     Attributes:
         full: read everything back, also what was seen before.
         dry_run: compare only.
-        wait: seconds for documents that are on their way.
-        arrival: seconds for what was sent again.
+        wait: seconds without a document that was on its way, after which what is missing counts as such.
+        arrival: the same for what was sent again.
         retention: seconds after which Elasticsearch may have removed documents; None: it keeps all.
         resend_open: whether to send again what was missing already when it was last compared; what is newly missing
             is always sent.

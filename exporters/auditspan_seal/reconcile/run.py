@@ -42,6 +42,7 @@ from auditspan_seal.verify.progress import Progress
 PORTION = 10_000  # differences that are dealt with at once: their statements are in memory
 _SAVE_EVERY = 50  # windows
 _PAUSE = 1.0  # seconds between two looks
+_LONGEST = 20  # times as long it may go on, if a little comes again and again
 _SHORT = 3.0  # seconds to wait in what is not the last part; it is on its way, too, if the Collector has a long queue
 
 
@@ -239,7 +240,8 @@ class _Run:
 
     def _wait(self, differences: list[Difference], seconds: float, what: str) -> list[Difference]:
         """Look again until nothing is missing any more, or nothing has come for so many seconds."""
-        deadline = time.monotonic() + seconds
+        begin = time.monotonic()
+        deadline = begin + seconds
         while True:
             missing = sum(item.state == MISSING for item in differences)
             pause = min(_PAUSE, deadline - time.monotonic())
@@ -251,7 +253,7 @@ class _Run:
             left = again(self._held, differences)
             self._count(differences, left)
             if len(left) < len(differences):
-                deadline = time.monotonic() + seconds
+                deadline = min(time.monotonic(), begin + _LONGEST * seconds) + seconds
             differences = left
 
     def _count(self, before: list[Difference], after: list[Difference]) -> None:

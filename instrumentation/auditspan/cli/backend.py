@@ -62,7 +62,8 @@ def register(verbs: common.Verbs) -> None:
         type=float,
         default=15.0,
         metavar="SECONDS",
-        help="how long to wait for documents still on their way, and twice that for what was sent again (default: 15)",
+        help="give documents up for missing when none has come for so long; twice that for what was sent again "
+        "(default: 15)",
     )
 
 
