@@ -24,6 +24,10 @@ class _Quick(JsonSerializer):
             return super().loads(data)
 
 
+QUICK: Final = {_Quick.mimetype: _Quick()}
+"""Serializers for a client that reads much."""
+
+
 class AnyMajor(Elasticsearch):
     """The client, with one more attempt.
 
@@ -32,9 +36,6 @@ class AnyMajor(Elasticsearch):
     """
 
     _older = False
-
-    def __init__(self, url: str, **more: Any) -> None:
-        super().__init__(url, serializers={_Quick.mimetype: _Quick()}, **more)
 
     def perform_request(
         self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **more: Any

@@ -53,7 +53,7 @@ def connect(url: str) -> Any:
     import os
 
     try:
-        from auditspan_seal.verify.client import AnyMajor
+        from auditspan_seal.verify.client import QUICK, AnyMajor
     except ImportError:
         raise SourceError(
             "The Elasticsearch client is not installed.", "Run `pip install 'auditspan[elasticsearch]'`."
@@ -62,7 +62,7 @@ def connect(url: str) -> Any:
         authority = os.environ.get("AUDITSPAN_ELASTICSEARCH_CA_FILE")
         more: dict[str, Any] = {"ca_certs": authority} if authority and url.startswith("https:") else {}
         api_key = os.environ.get("ELASTIC_API_KEY") or None
-        return AnyMajor(url, api_key=api_key, request_timeout=30, max_retries=1, **more)
+        return AnyMajor(url, serializers=QUICK, api_key=api_key, request_timeout=30, max_retries=1, **more)
     except (ValueError, OSError) as error:
         raise SourceError(
             f"{without_password(url)!r} is not the URL of an Elasticsearch that can be used: {error}.",
