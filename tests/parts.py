@@ -40,11 +40,9 @@ OWN_SERVERS = tuple(
         "no_false_alarm",
         "elasticsearch_faults",
         "random_kills",
-        "kafka",
-        "stored_order",
     )
 )
-"""They want nothing of what the others of the backend have stored; the servers of most are secured, or killed."""
+"""They do nothing with the servers of the others of the backend: their own are secured, or killed."""
 APART = {"backend": "tests/backend", "runners": "tests/runners"}
 
 
