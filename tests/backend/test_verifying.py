@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,6 +49,17 @@ def deliver(stack: Any, directory: Directory) -> None:
         [str(BIN / "auditspan"), "agent", "--once", str(directory.path)], check=True, capture_output=True,
         env=os.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": stack.otlp_http_endpoint},
     )  # fmt: skip
+
+
+def test_a_log_of_which_nothing_has_arrived_yet_is_waited_for(
+    stack: Any, make_records: Callable[..., Directory]
+) -> None:
+    directory = make_records(3)
+    later = threading.Timer(2, deliver, (stack, directory))
+    later.start()
+    report = verify_elasticsearch(stack.elasticsearch_url, origin=directory.origin, wait=30, trust=trust(directory))
+    later.join()
+    assert (report.verdict, report.records) == (Verdict.PASSED, 3), report.findings
 
 
 def trust(directory: Directory, *seen: TrustedCheckpoint) -> Trust:

@@ -34,7 +34,7 @@ __all__ = ["INDICES", "connect", "documents", "verify_documents", "verify_elasti
 # Of a value that is not there, the record of its erasure may be what is on its way.
 _IN_FLIGHT = (
     Code.ENTRY_MISSING, Code.ENTRY_UNCOVERED, Code.CHECKPOINT_MISSING, Code.VALUE_REMOVED, Code.LOG_TRUNCATED,
-    Code.LOG_SILENT, Code.NO_CHECKPOINT,
+    Code.LOG_SILENT, Code.NO_CHECKPOINT, Code.NOTHING_FOUND,
 )  # fmt: skip
 WORTH_IT = 100_000  # entries of a log from which on starting processes pays
 SLICE = 20_000  # entries to a range at least
@@ -107,7 +107,9 @@ def verify_elasticsearch(
             missing = [finding for finding in report.findings if finding.code in _IN_FLIGHT]
             if not missing or time.monotonic() >= deadline:
                 return report
-            progress(f"{len(missing)} documents are not there; waiting in case they are still on their way …")
+            nothing = missing[0].code is Code.NOTHING_FOUND
+            what = "nothing is there" if nothing else f"{len(missing)} documents are not there"
+            progress(f"{what}; waiting in case of what is still on its way …")
             time.sleep(min(2.0, max(0.1, deadline - time.monotonic())))
 
 
