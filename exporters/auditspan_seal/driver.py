@@ -8,11 +8,11 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from auditspan_seal import ship
 from auditspan_seal.errors import AuditspanError
-from auditspan_seal.log import segment
 from auditspan_seal.log.budget import Keeper
 from auditspan_seal.log.doorbell import Doorbell, answer
 from auditspan_seal.log.sequencer import Sequencer
@@ -81,7 +81,7 @@ class Driver:
                 self._next = time.monotonic() + self._interval
                 self._sequencer.promise(int(self._interval))
             self._report("signing", None)
-            self._report("reading", _said(self._sequencer))
+            self._report("reading", _said(self._sequencer.unreadable))
         except AuditspanError as error:
             self._report("signing", f"records are kept but not signed: {error}")
             return None
@@ -258,15 +258,15 @@ class _Places(_Worker):
             self._publisher.close()
 
 
-def _said(sequencer: Sequencer) -> str | None:
-    for name, why in sequencer.unreadable.items():
-        path = segment.find(sequencer.directory, name)
-        others = f", and of {len(sequencer.unreadable) - 1} others" if len(sequencer.unreadable) > 1 else ""
-        return (
-            f"the records in {path} cannot be read ({why}){others}: they wait there, all else is signed. Check the "
-            "disk, and that its owner is a user whose files this one may read."
-        )
-    return None
+def _said(unreadable: Mapping[Path, str]) -> str | None:
+    if not unreadable:
+        return None
+    path, why = next(iter(unreadable.items()))
+    others = f", and of {len(unreadable) - 1} others" if len(unreadable) > 1 else ""
+    return (
+        f"the records in {path} cannot be read ({why}){others}: they wait there, all else is signed. Check the disk, "
+        "and that its owner is a user whose files this one may read."
+    )
 
 
 def _offset() -> float:

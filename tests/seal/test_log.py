@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -252,6 +253,28 @@ time.sleep(20)
             assert segment.names(log_folder / "segments") == [], "the child still holds its parent's segment"
         finally:
             os.killpg(parent.pid, signal.SIGKILL)
+
+
+def test_a_segment_that_cannot_be_removed_is_not_called_unreadable(
+    make_records: Make, log_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = make_records(2)
+    (directory.segments / "00000000deadbeef.seg").write_bytes(b'{"torn')
+    sequencer = Sequencer.acquire(directory)
+    assert sequencer is not None
+
+    def read_only(path: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", read_only)
+        with pytest.raises(OSError, match="Read-only"):
+            while sequencer.integrate():
+                pass
+        assert not sequencer.unreadable
+    sequencer.integrate()
+    sequencer.close()
+    assert segment.names(directory.segments) == []
 
 
 @pytest.mark.parametrize("cut", [1, 40, 300])

@@ -172,8 +172,8 @@ def sequenced(directory: Directory, progress: Callable[[str], None]) -> Iterator
         if sequencer is not None:
             while sequencer.integrate():
                 pass
-            for name, why in sequencer.unreadable.items():
-                raise _unreadable(segment.find(directory, name), why)
+            if sequencer.unreadable:
+                raise _unreadable(*next(iter(sequencer.unreadable.items())))
             return
         progress("another process signs this log; waiting for it")
         deadline = time.monotonic() + WAIT

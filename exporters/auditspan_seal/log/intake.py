@@ -45,7 +45,7 @@ class Intake:
         self._origins = origins
         self._runs = interrupted.OpenRuns()
         self._told = False
-        self.unreadable: dict[str, str] = {}
+        self.unreadable: dict[Path, str] = {}
         self._alive: set[str] = set()  # segments that were seen to have a writer since the last round began
 
     def collect(self, positions: Mapping[str, Position], limit: int) -> tuple[list[bytes], dict[str, Position]]:
@@ -70,7 +70,7 @@ class Intake:
             except FileNotFoundError:
                 continue
             except OSError as error:  # one process, or one bad block, must not keep all others from being signed
-                self.unreadable[name] = error.strerror or str(error)
+                self._cannot_read(path, error)
                 continue
             if found:
                 entries += found
@@ -103,17 +103,12 @@ class Intake:
                 continue
             path = segment.find(self._directory, name)
             try:
-                # The order matters: first the writer is seen to be gone, then that it left nothing more.
-                if segment.has_writer(path) or segment.rest(path, at.offset, LARGEST_WINDOW):
-                    continue
-                if self._is_needed(name, positions):
+                if self._may_have_more(path, at) or self._is_needed(name, positions):
                     continue
                 path.unlink()
                 gone.append(name)
             except FileNotFoundError:
                 gone.append(name)
-            except OSError as error:
-                self.unreadable[name] = error.strerror or str(error)
         return gone, self._told
 
     def recall(self, positions: Mapping[str, Position]) -> None:
@@ -133,13 +128,25 @@ class Intake:
             return False
         process = segment.process_of(name)
         for other in segment.names(folder):
-            if segment.process_of(other) == process:
-                path = segment.path_of(folder, other)
-                at = positions.get(other, Position(0, 0))
-                if segment.has_writer(path) or segment.rest(path, at.offset, LARGEST_WINDOW):
-                    return True  # it lives, or may have said the end
+            at = positions.get(other, Position(0, 0))
+            if segment.process_of(other) == process and self._may_have_more(segment.path_of(folder, other), at):
+                return True  # it lives, or may have said the end
         self._say_interrupted(process, positions)
         return False
+
+    def _may_have_more(self, path: Path, at: Position) -> bool:
+        """Tell whether there is, or may come, more in a segment than is in the log; also if it cannot be read."""
+        try:
+            # The order matters: first the writer is seen to be gone, then that it left nothing more.
+            return segment.has_writer(path) or bool(segment.rest(path, at.offset, LARGEST_WINDOW))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            self._cannot_read(path, error)
+            return True
+
+    def _cannot_read(self, path: Path, error: OSError) -> None:
+        self.unreadable[path] = error.strerror or str(error)
 
     def _say_interrupted(self, process: str, positions: Mapping[str, Position]) -> None:
         name = f"{segment.CONTROL}{process}"

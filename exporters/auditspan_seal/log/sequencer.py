@@ -92,7 +92,7 @@ class Sequencer:
         return self._positions
 
     @property
-    def unreadable(self) -> Mapping[str, str]:
+    def unreadable(self) -> Mapping[Path, str]:
         """Segments that could not be read the last time, and why; what is in them waits there."""
         return self._intake.unreadable
 
