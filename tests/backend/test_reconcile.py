@@ -31,6 +31,8 @@ from auditspan_seal.verify.elasticsearch import verify_elasticsearch
 from auditspan_seal.verify.report import Verdict
 from tests.backend import honest
 from tests.backend.honest import Api, Hit, eventually
+from tests.backend.mutations import kind_of
+from tests.backend.test_mutations import STREAMS
 from tests.serving import serving
 
 pytestmark = [pytest.mark.backend, pytest.mark.timeout(600)]
@@ -387,7 +389,7 @@ def test_what_is_still_arriving_is_waited_for_and_not_sent_again(
     def arrive() -> None:  # as out of a long queue: later than what is waited for, but never that long nothing at all
         for begin in range(0, len(hits), 40):
             time.sleep(1.2)
-            api.put(lambda hit: hit["_index"][4:-18], hits[begin : begin + 40])
+            api.put(lambda hit: STREAMS[kind_of(hit)], hits[begin : begin + 40])
 
     arriving = threading.Thread(target=arrive)
     arriving.start()

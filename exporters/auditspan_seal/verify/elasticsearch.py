@@ -99,7 +99,7 @@ def verify_elasticsearch(
     trust = journey.trusting(trust or Trust(keys))
     if origin is not None:
         trust = trust.of(origin)
-    going = Going(journey, trust, Progress(progress), jobs or parallel.default_jobs(parallel.WORTH_IT))
+    going = Going(journey, trust, Progress(progress), jobs or parallel.processors())
     deadline = time.monotonic() + wait
     with closing(connect(url)) as client:
         while True:

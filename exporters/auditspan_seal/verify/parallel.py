@@ -84,8 +84,11 @@ class Part:
 
 def default_jobs(size: int) -> int:
     """Return how many processes to use for log files of so many bytes."""
-    if size < WORTH_IT:
-        return 1
+    return 1 if size < WORTH_IT else processors()
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
